@@ -1,0 +1,1 @@
+"""The ground floor: who. Imports none of the others."""

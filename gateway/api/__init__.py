@@ -1,0 +1,1 @@
+"""The HTTP edge of /v1, in DRF's own words."""

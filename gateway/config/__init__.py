@@ -1,0 +1,1 @@
+"""Models' rows -> publish -> Redis -> watch -> directory -> the call."""

@@ -1,0 +1,1 @@
+"""From alias to backend."""

@@ -1,0 +1,1 @@
+"""gunicorn's gevent worker, made as strict as the contract."""

@@ -1,0 +1,1 @@
+"""A vLLM stand-in with the real wire format."""

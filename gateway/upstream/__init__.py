@@ -1,0 +1,1 @@
+"""The calls to vLLM and the relay of its answers."""

@@ -1,0 +1,1 @@
+"""The top floor: the humans' door, and the wiring of processes."""

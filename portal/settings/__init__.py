@@ -1,0 +1,1 @@
+"""Settings profiles: base, web, gateway, test; env.py alone reads the environment."""

@@ -1,0 +1,1 @@
+"""The third floor: how much. Knows no HTTP."""

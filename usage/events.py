@@ -1,0 +1,61 @@
+"""UsageEvent: what one call used. The contract between the gateway and the worker, versioned. Pure.
+
+It carries names, not ids of other tables: an event must stay readable after its tenant, key or alias is gone. It never
+carries a word of a prompt or an answer.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Literal, get_args
+
+VERSION: Final = 1
+
+# completed: the backend ended the stream or answered whole. failed: it did not. client_left: the client did not wait.
+# refused: the gateway or the backend said no, nothing was generated. timeout: a limit of time ended the call.
+Outcome = Literal["completed", "failed", "client_left", "refused", "timeout"]
+OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
+
+# backend: the backend's own count. estimated: ours, because the call ended before the backend told. none: no tokens.
+UsageSource = Literal["backend", "estimated", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent:
+    """One call, ended. Times: Unix seconds and milliseconds. Tokens: the model's own. None: not known or not reached."""
+
+    request_id: str
+    created_s: float
+    tenant: str  # slug
+    tenant_id: str
+    key_id: str
+    key_name: str
+    alias: str
+    deployment: str | None
+    backend: str | None
+    status: int  # HTTP status the client saw, or would have seen had it stayed
+    outcome: Outcome
+    error_code: str | None
+    stream: bool
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    usage_source: UsageSource
+    first_token_ms: int | None
+    duration_ms: int
+    attempts: int  # backends tried
+    client_request_id: str | None = None
+    end_user: str | None = None  # HMAC label of the client's `user`, never the raw value
+    metadata: dict[str, str] | None = None
+    version: int = VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """As on the journal: names to plain values, in the order of this class, what is None left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "UsageEvent":
+        """Read from the journal. Names of a newer version are dropped; a missing one raises TypeError."""
+        known = {f.name for f in fields(cls)}
+        given = {name: value for name, value in values.items() if name in known}
+        for optional in ("deployment", "backend", "error_code", "first_token_ms"):
+            given.setdefault(optional, None)
+        return cls(**given)

@@ -1,0 +1,32 @@
+"""Connections to Redis or Valkey: built here, with time-outs that a frozen server cannot stretch."""
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+# redis-py's own defaults (5 s, 10 retries) hang 45 s on a frozen server (measured 2026-11).
+TIMEOUT_S = 0.25
+
+
+class StoreUnavailable(Exception):
+    """Redis is out, frozen, full or read-only: the caller decides what then."""
+
+
+def connect(url: str, *, max_connections: int = 1024, timeout_s: float = TIMEOUT_S, retries: int = 1) -> "redis.Redis[bytes]":
+    """A client with its own pool; replies are bytes. Connects on first use, so that building it never fails.
+
+    One retry, because a pooled connection may have died with the server's last restart. Raises redis.RedisError on use.
+    """
+    return redis.Redis.from_url(
+        url,
+        max_connections=max_connections,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), retries),
+        retry_on_error=[redis.exceptions.ConnectionError],
+        health_check_interval=0,
+    )
+
+
+__all__ = ["TIMEOUT_S", "RedisError", "StoreUnavailable", "connect"]
