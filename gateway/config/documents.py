@@ -150,10 +150,7 @@ def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
 
 def load_tenant(document: bytes) -> Tenant:
     data = orjson.loads(document)
-    aliases = {
-        a["name"]: Alias(**{**a, "grants": frozenset(a.get("grants", ()))})
-        for a in data.pop("aliases")
-    }
+    aliases = {a["name"]: Alias(**{**a, "grants": frozenset(a.get("grants", ()))}) for a in data.pop("aliases")}
     return Tenant(**{**data, "cors_origins": frozenset(data["cors_origins"]), "aliases": aliases})
 
 
@@ -167,4 +164,3 @@ def load_key(document: bytes) -> Key:
             "networks": tuple(ip_network(n) for n in data["networks"]),
         }
     )
-

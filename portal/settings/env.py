@@ -32,7 +32,12 @@ def run_folder(state: Path) -> Path:
     """
     folder = state / "run"
     text = str(folder)
-    if os.getuid() != 0 and len(text.encode()) <= SOCKET_PATH_MAX_BYTES and text.isascii() and not any(c in text for c in " \t\"'\\,"):
+    if (
+        os.getuid() != 0
+        and len(text.encode()) <= SOCKET_PATH_MAX_BYTES
+        and text.isascii()
+        and not any(c in text for c in " \t\"'\\,")
+    ):
         return folder
     tag = hashlib.sha256(text.encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"sekisho-{os.getuid()}-{tag}"

@@ -1,0 +1,39 @@
+"""Many rows at once: how rows of a tenant are reached, and what a person may see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from accounts.models import Tenant, User
+
+
+class TenantQuerySet(models.QuerySet["Tenant"]):
+    def visible_to(self, user: User) -> TenantQuerySet:
+        """Every tenant for an operator, else those the user is a member of."""
+        if not user.is_active:
+            return self.none()
+        return self if user.is_operator else self.filter(memberships__user=user)
+
+
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def for_tenant(self, tenant: Tenant) -> MembershipQuerySet:
+        return self.filter(tenant=tenant)
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def for_tenant(self, tenant: Tenant) -> ApiKeyQuerySet:
+        return self.filter(tenant=tenant)
+
+    def usable(self) -> ApiKeyQuerySet:
+        """Neither revoked nor expired, in an active tenant."""
+        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        return self.filter(unexpired, revoked_at=None, tenant__is_active=True)
+
+
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    def for_tenant(self, tenant: Tenant) -> AuditEventQuerySet:
+        return self.filter(tenant=tenant)

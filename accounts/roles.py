@@ -1,0 +1,37 @@
+"""Roles of members, and the matrix of what each may do: the one place that says so."""
+
+from enum import StrEnum
+from typing import Final
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Role(models.TextChoices):
+    OWNER = "owner", _("Owner")
+    ADMIN = "admin", _("Admin")
+    DEVELOPER = "developer", _("Developer")
+    VIEWER = "viewer", _("Viewer")
+
+
+class Action(StrEnum):
+    """What a person can do in a tenant."""
+
+    VIEW = "view"  # aliases, keys without their text, usage
+    MANAGE_KEYS = "manage_keys"
+    MANAGE_SETTINGS = "manage_settings"
+    MANAGE_MEMBERS = "manage_members"
+    MANAGE_OWNERS = "manage_owners"
+
+
+ALLOWED: Final[dict[Role, frozenset[Action]]] = {
+    Role.VIEWER: frozenset({Action.VIEW}),
+    Role.DEVELOPER: frozenset({Action.VIEW, Action.MANAGE_KEYS}),
+    Role.ADMIN: frozenset({Action.VIEW, Action.MANAGE_KEYS, Action.MANAGE_SETTINGS, Action.MANAGE_MEMBERS}),
+    Role.OWNER: frozenset(Action),
+}
+
+
+def allows(role: str, action: Action) -> bool:
+    """May a member with `role` do `action`? An unknown role may nothing."""
+    return role in Role.values and action in ALLOWED[Role(role)]
