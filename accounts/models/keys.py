@@ -21,9 +21,7 @@ def validate_network(text: str) -> None:
     try:
         ip_network(text)
     except ValueError as error:
-        raise ValidationError(
-            _("“%(text)s” is no network; an example is 192.0.2.0/24."), params={"text": text}
-        ) from error
+        raise ValidationError(_("“%(text)s” is no network; an example is 192.0.2.0/24."), params={"text": text}) from error
 
 
 class ApiKey(models.Model):

@@ -13,9 +13,7 @@ from uuid_utils.compat import uuid7
 from accounts.querysets import MembershipQuerySet, TenantQuerySet
 from accounts.roles import Role
 
-SLUG = RegexValidator(
-    r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]$|^[a-z0-9]$", _("Use a-z, 0-9 and hyphens, 63 characters at most.")
-)
+SLUG = RegexValidator(r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]$|^[a-z0-9]$", _("Use a-z, 0-9 and hyphens, 63 characters at most."))
 ORIGIN = RegexValidator(
     r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$", _("An origin is like https://app.example.com, without a path.")
 )
@@ -57,12 +55,8 @@ class Tenant(models.Model):
     class Meta:
         ordering: ClassVar = ["slug"]
         constraints: ClassVar = [
-            models.CheckConstraint(
-                condition=models.Q(error_dialect__in=ErrorDialect.values), name="tenant_dialect_known"
-            ),
-            models.CheckConstraint(
-                condition=models.Q(unknown_fields__in=UnknownFields.values), name="tenant_unknown_known"
-            ),
+            models.CheckConstraint(condition=models.Q(error_dialect__in=ErrorDialect.values), name="tenant_dialect_known"),
+            models.CheckConstraint(condition=models.Q(unknown_fields__in=UnknownFields.values), name="tenant_unknown_known"),
         ]
 
     def __str__(self) -> str:

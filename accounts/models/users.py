@@ -25,7 +25,7 @@ class User(AbstractBaseUser):
     """is_operator: runs the platform, sees every tenant; all other rights come from memberships."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    email = models.EmailField(_("e-mail address"))
+    email = models.EmailField(_("e-mail address"), unique=True)
     name = models.CharField(_("name"), max_length=100, blank=True)
     is_operator = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
@@ -37,7 +37,7 @@ class User(AbstractBaseUser):
     objects: ClassVar[UserManager] = UserManager()
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(Lower("email"), name="user_email_unique")]
+        constraints: ClassVar = [models.CheckConstraint(condition=models.Q(email=Lower("email")), name="user_email_lower")]
 
     def __str__(self) -> str:
         return self.email
