@@ -1,8 +1,6 @@
 """Many rows at once: how rows of a tenant are reached, and what a person may see."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from django.db import models
 from django.utils import timezone
@@ -12,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class TenantQuerySet(models.QuerySet["Tenant"]):
-    def visible_to(self, user: User) -> TenantQuerySet:
+    def visible_to(self, user: "User") -> Self:
         """Every tenant for an operator, else those the user is a member of."""
         if not user.is_active:
             return self.none()
@@ -20,20 +18,20 @@ class TenantQuerySet(models.QuerySet["Tenant"]):
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
-    def for_tenant(self, tenant: Tenant) -> MembershipQuerySet:
+    def for_tenant(self, tenant: "Tenant") -> Self:
         return self.filter(tenant=tenant)
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def for_tenant(self, tenant: Tenant) -> ApiKeyQuerySet:
+    def for_tenant(self, tenant: "Tenant") -> Self:
         return self.filter(tenant=tenant)
 
-    def usable(self) -> ApiKeyQuerySet:
+    def usable(self) -> Self:
         """Neither revoked nor expired, in an active tenant."""
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
         return self.filter(unexpired, revoked_at=None, tenant__is_active=True)
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
-    def for_tenant(self, tenant: Tenant) -> AuditEventQuerySet:
+    def for_tenant(self, tenant: "Tenant") -> Self:
         return self.filter(tenant=tenant)

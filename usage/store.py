@@ -13,7 +13,7 @@ class StoreUnavailable(Exception):
     """Redis is out, frozen, full or read-only: the caller decides what then."""
 
 
-def connect(url: str, *, max_connections: int = 1024, timeout_s: float = TIMEOUT_S, retries: int = 1) -> "redis.Redis[bytes]":
+def connect(url: str, *, max_connections: int = 1024, timeout_s: float = TIMEOUT_S, retries: int = 1) -> redis.Redis:
     """A client with its own pool; replies are bytes. Connects on first use, so that building it never fails.
 
     One retry, because a pooled connection may have died with the server's last restart. Raises redis.RedisError on use.

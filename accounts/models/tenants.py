@@ -13,9 +13,9 @@ from uuid_utils.compat import uuid7
 from accounts.querysets import MembershipQuerySet, TenantQuerySet
 from accounts.roles import Role
 
-SLUG = RegexValidator(r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]$|^[a-z0-9]$", _("Use a-z, 0-9 and hyphens, 63 characters at most."))
+SLUG = RegexValidator(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z", _("Use a-z, 0-9 and hyphens, 63 characters at most."))
 ORIGIN = RegexValidator(
-    r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$", _("An origin is like https://app.example.com, without a path.")
+    r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?\Z", _("An origin is like https://app.example.com, without a path.")
 )
 
 

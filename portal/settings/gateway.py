@@ -2,7 +2,6 @@
 
 from portal.settings import env
 from portal.settings.base import *  # noqa: F403 - a profile is the base and what it adds
-from portal.settings.base import REDIS_URL as REDIS_URL
 
 ROOT_URLCONF = "gateway.urls"
 WSGI_APPLICATION = "gateway.wsgi.application"
