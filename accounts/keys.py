@@ -20,11 +20,9 @@ PREFIX: Final = "sk-sekisho-"
 LOOKUP_LENGTH: Final = 12
 SECRET_LENGTH: Final = 32  # base 62: 190 bits
 CHECKSUM_LENGTH: Final = 6  # 62 ** 6 > 2 ** 32
-IMPORTED_MIN_LENGTH: Final = 20
-IMPORTED_MAX_LENGTH: Final = 512
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-# Published for secret scanners (README, "Keys"): what matches and whose CRC is right is a Sekisho key.
+# Published for secret scanners (accounts/README.md): what matches and whose CRC is right is a Sekisho key.
 PATTERN: Final = re.compile(r"sk-sekisho-[0-9A-Za-z]{50}", re.ASCII)
 _IMPORTED: Final = re.compile(r"[\x21-\x7e]{20,512}", re.ASCII)
 
@@ -60,6 +58,12 @@ def is_importable(text: str) -> bool:
     if text.startswith(PREFIX):
         return is_minted(text)
     return _IMPORTED.fullmatch(text) is not None
+
+
+def hint(text: str) -> str:
+    """Enough to recognise a key by, and no help in guessing it: the start of a minted one, and the last four characters."""
+    start = text[: len(PREFIX) + 4] if is_minted(text) else ""
+    return f"{start}…{text[-4:]}"
 
 
 def lookup_id(text: str, pepper: Pepper) -> str:

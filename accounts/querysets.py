@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 
 if TYPE_CHECKING:
-    from accounts.models import Tenant, User
+    from accounts.models import ApiKey, AuditEvent, Membership, Tenant, User  # noqa: F401 - ruff reads no quoted base class
 
 
 class TenantQuerySet(models.QuerySet["Tenant"]):

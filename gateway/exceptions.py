@@ -4,7 +4,7 @@
       InvalidRequest 400          ContextLengthExceeded 400      RequestTooLarge 413     UnsupportedMediaType 415
       InvalidApiKey 401           InsufficientScope 403          ModelNotFound 404       UnsupportedEndpoint 404
       MethodNotAllowed 405        UpstreamUnavailable 502        Overloaded 503          UpstreamTimeout 504
-      InternalError 500
+      InternalError 500           ClientLeft 499 (never on the wire)
 
 Types, codes and messages are the wire contract's, word for word.
 """
@@ -153,6 +153,13 @@ class UpstreamTimeout(AliasError):
     @staticmethod
     def sentence(alias: str) -> str:
         return f"The requested model alias '{alias}' did not answer in time."
+
+
+class ClientLeft(GatewayError):
+    """Nobody is there to answer: the status is nginx's, for the log alone."""
+
+    status, type, code = 499, "client_left", "client_left"
+    default_message = "The client has left."
 
 
 # Above this the official SDKs' own patience ends; x-should-retry: false is the one signal all their versions obey.

@@ -26,6 +26,7 @@ POSTGRES_VERSION = 18
 START_S = 30.0
 STOP_S = 10.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be loaded any more
 
 
 class StoreFailed(Exception):
@@ -59,8 +60,7 @@ def start_postgres(state: Path, *, durable: bool = True) -> Store:
     """
     sockets = _socket_folder(state)
     url = embedded_database_url(state)
-    if _postgres_answers(url, "postgres") is None:
-        raise StoreFailed(f"PostgreSQL of {state} is already running: stop the other `up`, or choose another --home.")
+    _await_silence("PostgreSQL", state, lambda: _postgres_answers(url, "postgres"))
     binaries, data, user = _postgres_places(state)
     log = state / "log" / "postgres.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def start_postgres(state: Path, *, durable: bool = True) -> Store:
     command = [str(binaries / "postgres"), "-D", str(data), "-k", str(sockets), "-c", "listen_addresses="]
     if not durable:
         command += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
-    process = spawn(command, log=log, user=user)
+    process = spawn(command, log=log, user=user, death_signal=signal.SIGINT)
     store = Store("PostgreSQL", url, process, signal.SIGINT, log)
     _await(store, lambda: _postgres_answers(url, "postgres"))
     with psycopg.connect(url.replace("@/sekisho", "@/postgres"), autocommit=True) as connection:
@@ -84,25 +84,14 @@ def start_valkey(state: Path, *, durable: bool = True) -> Store:
     """Start Valkey on the data of `state`. durable=False: keeps nothing, for tests. Raises StoreFailed."""
     folder = _socket_folder(state)
     url = embedded_redis_url(state)
-    if _redis_answers(url) is None:
-        raise StoreFailed(f"Valkey of {state} is already running: stop the other `up`, or choose another --home.")
+    _await_silence("Valkey", state, lambda: _redis_answers(url))
     data = state / "valkey"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state / "log" / "valkey.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     socket = folder / "valkey.sock"
     socket.unlink(missing_ok=True)
-    command = [
-        str(get_binary_path()),
-        "--port",
-        "0",
-        "--unixsocket",
-        str(socket),
-        "--unixsocketperm",
-        "700",
-        "--save",
-        "",
-    ]
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--save", ""]
     command += ["--appendonly", "yes" if durable else "no", "--databases", "64"]
     process = spawn(command, log=log, cwd=data)
     store = Store("Valkey", url, process, signal.SIGTERM, log)
@@ -116,9 +105,9 @@ def spawn(
     log: Path,
     user: int | None = None,
     cwd: Path | None = None,
-    env: dict[str, str] | None = None,
+    death_signal: signal.Signals = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
-    """Start a child that dies with us even when we are killed; its output goes to `log`."""
+    """Start a child that dies with us even when we are killed; its output goes to `log`. Use from the main thread."""
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -126,21 +115,29 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env=env,
             user=user,
             group=user,
             extra_groups=None if user is None else [],
             start_new_session=True,  # Ctrl-C reaches only us: we end the children in order
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call; the starter has no other threads
+            preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 - one prctl call, loaded beforehand
         )
 
 
-def die_with_parent() -> None:
-    """In the child: have the kernel send SIGTERM when the parent ends, however it ends. Linux; elsewhere nothing."""
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    except (AttributeError, OSError):
-        return
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
+    """What a child runs to have the kernel send it `number` when the thread that made it ends, however it ends.
+
+    Linux; elsewhere it does nothing, and only an orderly end ends the children.
+    """
+    parent = os.getpid()
+
+    def ask() -> None:
+        if not hasattr(_libc, "prctl"):
+            return
+        _libc.prctl(PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # it ended before we asked
+            os.kill(os.getpid(), number)
+
+    return ask
 
 
 def _socket_folder(state: Path) -> Path:
@@ -199,6 +196,8 @@ def _postgres_places(state: Path) -> tuple[Path, Path, int | None]:
             half.rename(server)
         except OSError:  # another start was faster
             shutil.rmtree(half)
+    if elsewhere.exists() and not data.exists():  # of a state folder that was removed: its secrets are gone with it
+        elsewhere.rename(elsewhere.with_name(f"{tag}.removed-{int(time.time())}"))
     elsewhere.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chown(elsewhere, user, user)
     if not data.exists():
@@ -225,6 +224,15 @@ def _initialise(binaries: Path, data: Path, user: int | None, log: Path) -> None
     process = spawn(command, log=log, user=user, cwd=Path("/"))
     if process.wait() != 0:
         raise StoreFailed(f"PostgreSQL could not make its data folder {data}; its own words are in {log}.")
+
+
+def _await_silence(name: str, state: Path, check: Callable[[], str | None]) -> None:
+    """Return once nothing answers: the store of an `up` that was killed a moment ago needs that moment to end too."""
+    deadline = time.monotonic() + STOP_S
+    while check() is None:
+        if time.monotonic() > deadline:
+            raise StoreFailed(f"{name} of {state} is already running: stop the other `up`, or choose another --home.")
+        time.sleep(0.1)
 
 
 def _await(store: Store, check: Callable[[], str | None]) -> None:

@@ -1,3 +1,19 @@
-from django.urls import URLPattern
+"""The portal's addresses. Each view declares in portal/access.py's words who may open it."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+
+from portal.views import health, language, sessions, tenants
+
+handler400 = "portal.views.errors.bad_request"
+handler403 = "portal.views.errors.forbidden"
+handler404 = "portal.views.errors.not_found"
+handler500 = "portal.views.errors.server_error"
+
+urlpatterns = [
+    path("", tenants.home, name="home"),
+    path("livez", health.live, name="live"),
+    path("sign-in/", sessions.sign_in, name="sign_in"),
+    path("sign-out/", sessions.sign_out, name="sign_out"),
+    path("language/", language.switch, name="language"),
+    path("t/<slug:slug>/", tenants.show, name="tenant"),
+]

@@ -1,4 +1,4 @@
-"""The stores all tests run on, and the personas: acme, acme_admin, acme_viewer, globex (the stranger), operator."""
+"""The stores all tests run on, and the personas: acme and its people, globex (the stranger), operator."""
 
 import os
 import shutil
@@ -9,8 +9,12 @@ import pytest
 import redis
 from django.conf import settings
 
+from accounts import issuing
+from accounts.models import ApiKey, Membership, Tenant, User
+from accounts.roles import Role
 from portal import embedded
 
+PASSWORD = "a traveller's permit, please"  # of every persona who signs in
 _stores: list[embedded.Store] = []
 
 
@@ -43,3 +47,56 @@ def valkey() -> Iterator[redis.Redis]:
     yield client
     client.flushdb()
     client.close()
+
+
+@pytest.fixture
+def acme(db: None) -> Tenant:
+    return Tenant.objects.create(slug="acme", name="Acme")
+
+
+@pytest.fixture
+def globex(db: None) -> Tenant:
+    """The stranger: whose things acme's people must never see, and the other way round."""
+    return Tenant.objects.create(slug="globex", name="Globex")
+
+
+@pytest.fixture
+def acme_owner(acme: Tenant) -> User:
+    return _member(acme, Role.OWNER)
+
+
+@pytest.fixture
+def acme_admin(acme: Tenant) -> User:
+    return _member(acme, Role.ADMIN)
+
+
+@pytest.fixture
+def acme_developer(acme: Tenant) -> User:
+    return _member(acme, Role.DEVELOPER)
+
+
+@pytest.fixture
+def acme_viewer(acme: Tenant) -> User:
+    return _member(acme, Role.VIEWER)
+
+
+@pytest.fixture
+def globex_admin(globex: Tenant) -> User:
+    return _member(globex, Role.ADMIN)
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    return User.objects.create_user("operator@sekisho.example", PASSWORD, is_operator=True)
+
+
+@pytest.fixture
+def acme_key(acme: Tenant) -> tuple[ApiKey, str]:
+    """A key of acme with the default scopes, and its text."""
+    return issuing.issue(acme, issuing.Terms(name="ci"), actor=None, actor_label="test")
+
+
+def _member(tenant: Tenant, role: Role) -> User:
+    user = User.objects.create_user(f"{role}@{tenant.slug}.example", PASSWORD)
+    Membership.objects.create(tenant=tenant, user=user, role=role)
+    return user

@@ -1,5 +1,6 @@
 """API keys. The text of a key is never here: only its lookup id and its peppered digest."""
 
+from ipaddress import ip_network
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -16,8 +17,6 @@ from accounts.scopes import SCOPES
 
 
 def validate_network(text: str) -> None:
-    from ipaddress import ip_network
-
     try:
         ip_network(text)
     except ValueError as error:
@@ -27,13 +26,13 @@ def validate_network(text: str) -> None:
 class ApiKey(models.Model):
     """aliases None: all of the tenant's. expires_at None: never. revoked_at: from then on, for ever, refused.
 
-    A rotated key has a successor and an expiry at the end of the overlap.
+    A rotated key has a successor and an expiry at the end of the overlap. Keys are revoked, never deleted one by one.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="keys")
     name = models.CharField(
-        _("name"), max_length=64, validators=[RegexValidator(r"^[^\x00-\x1f\x7f]+$", _("Use no control characters."))]
+        _("name"), max_length=64, validators=[RegexValidator(r"^[^\x00-\x1f\x7f]+\Z", _("Use no control characters."))]
     )
     lookup_id = models.CharField(max_length=32, unique=True, editable=False)
     hint = models.CharField(max_length=32, editable=False)  # prefix and last 4, to recognise the key by
@@ -46,7 +45,7 @@ class ApiKey(models.Model):
     error_dialect = models.CharField(max_length=8, choices=ErrorDialect, null=True, blank=True)  # noqa: DJ001 - null: the tenant's
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
-    successor = models.OneToOneField("self", models.SET_NULL, null=True, blank=True, related_name="predecessor")
+    successor = models.OneToOneField("self", models.RESTRICT, null=True, blank=True, related_name="predecessor")
     created_by = models.ForeignKey("accounts.User", models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -61,8 +60,13 @@ class ApiKey(models.Model):
                 fields=["tenant", "name"],
                 condition=models.Q(revoked_at=None, successor=None),
                 name="key_name_unique_while_current",
+                violation_error_message=_("This tenant has a key of this name already."),
             ),
             models.CheckConstraint(condition=models.Q(scopes__contained_by=list(SCOPES)), name="key_scopes_known"),
+            models.CheckConstraint(condition=models.Q(error_dialect__in=ErrorDialect.values), name="key_dialect_known"),
+            models.CheckConstraint(
+                condition=models.Q(successor=None) | models.Q(expires_at__isnull=False), name="key_rotated_expires"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -7,12 +7,17 @@ publish.py writes them, directory.py reads them; nothing else knows their form. 
     sekisho:config:tenant:<id>       Tenant with its aliases
     sekisho:config:key:<lookup id>   Key
     sekisho:config:changes           stream: what changed, {"kind": platform|tenant|key|all, "id": ...}
+
+A document of a newer release may carry names this one does not know: they are dropped, so that gateways and portals can
+be upgraded one by one.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -24,6 +29,19 @@ CHANGES_KEPT: Final = 10_000
 ErrorDialect = Literal["openai", "detail", "both"]
 UnknownFields = Literal["drop", "reject", "pass"]
 
+LANGUAGES: Final = ("en", "ja")
+# What an alias can grant: the request's privileged fields (wire contract, "Request fields").
+GRANTABLE_FIELDS: Final = (
+    "chat_template",
+    "logits_processors",
+    "mm_processor_kwargs",
+    "kv_transfer_params",
+    "vllm_xargs",
+    "prompt_logprobs",
+    "use_beam_search",
+    "structured_outputs._backend",
+)
+
 
 def tenant_key(tenant_id: str) -> str:
     return f"sekisho:config:tenant:{tenant_id}"
@@ -31,6 +49,28 @@ def tenant_key(tenant_id: str) -> str:
 
 def key_key(lookup_id: str) -> str:
     return f"sekisho:config:key:{lookup_id}"
+
+
+def base_url(text: str) -> str:
+    """The one spelling of a backend's URL: no slash at its end, and no /v1, which the gateway adds itself.
+
+    Raises ValueError, in words for people, for what is no such URL.
+    """
+    if re.fullmatch(r"https?://[\x21-\x7e]+", text, re.ASCII | re.IGNORECASE) is None:
+        raise ValueError("A backend's URL begins with http:// or https:// and has no spaces.")
+    if "?" in text or "#" in text:
+        raise ValueError("A backend's URL has no query and no fragment.")
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError("A backend's URL needs a host, and a port from 1 to 65535 if any.")
+    if "@" in parts.netloc:
+        raise ValueError("A backend's URL holds no user or password: give the credential by itself.")
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +172,14 @@ def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
     """Compile the platform's document. decrypt: ciphertext -> credential; raises ValueError when it cannot."""
     data = orjson.loads(document)
     backends = {
-        b["name"]: Backend(b["name"], b["url"], decrypt(b["credential"]) if b.get("credential") else None)
-        for b in data["backends"]
+        b["name"]: Backend(b["name"], b["url"], decrypt(b["credential"]) if b["credential"] else None) for b in data["backends"]
     }
     deployments = {
         d["name"]: Deployment(
-            name=d["name"],
-            served_model=d["served_model"],
-            members=tuple(PoolMember(backends[m["backend"]], m["weight"]) for m in d["members"]),
-            max_model_len=d.get("max_model_len"),
-            schedules_by_priority=d.get("schedules_by_priority", False),
+            **{
+                **_known(Deployment, d),
+                "members": tuple(PoolMember(backends[m["backend"]], m["weight"]) for m in d["members"]),
+            }
         )
         for d in data["deployments"]
     }
@@ -150,17 +188,22 @@ def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
 
 def load_tenant(document: bytes) -> Tenant:
     data = orjson.loads(document)
-    aliases = {a["name"]: Alias(**{**a, "grants": frozenset(a.get("grants", ()))}) for a in data.pop("aliases")}
-    return Tenant(**{**data, "cors_origins": frozenset(data["cors_origins"]), "aliases": aliases})
+    aliases = {a["name"]: Alias(**{**_known(Alias, a), "grants": frozenset(a["grants"])}) for a in data["aliases"]}
+    return Tenant(**{**_known(Tenant, data), "cors_origins": frozenset(data["cors_origins"]), "aliases": aliases})
 
 
 def load_key(document: bytes) -> Key:
     data = orjson.loads(document)
     return Key(
         **{
-            **data,
+            **_known(Key, data),
             "scopes": frozenset(data["scopes"]),
             "aliases": None if data["aliases"] is None else frozenset(data["aliases"]),
             "networks": tuple(ip_network(n) for n in data["networks"]),
         }
     )
+
+
+def _known(document_class: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(document_class)}
+    return {name: value for name, value in data.items() if name in names}

@@ -52,9 +52,16 @@ def embedded_redis_url(state: Path) -> str:
 
 
 _env = environ.Env()
-_secrets = home() / "secrets.env"
-if _secrets.is_file():
-    environ.Env.read_env(str(_secrets), overwrite=False)
+
+
+def read_secrets() -> None:
+    """Take from `<home>/secrets.env` what the environment leaves out. Done on import, and once more when `up` made it."""
+    path = home() / "secrets.env"
+    if path.is_file():
+        environ.Env.read_env(str(path), overwrite=False)
+
+
+read_secrets()
 
 
 def text(name: str, default: str) -> str:
@@ -87,13 +94,19 @@ def names(name: str, default: list[str]) -> list[str]:
     return [item.strip() for item in _env.list(name, default=default) if item.strip()]
 
 
+def speaks_japanese() -> bool:
+    """Does the terminal's user, going by the locale variables?"""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return locale.startswith("ja")
+
+
 def secret(name: str) -> str:
     """A value without which nothing may start; there is no default on purpose."""
     value = os.environ.get(name, "")
     if not value:
         raise ImproperlyConfigured(
             f"{name} is not set. Set it in the environment, or run `deploy/up` once: it makes the secrets "
-            f"and keeps them in {_secrets}."
+            f"and keeps them in {home() / 'secrets.env'}."
         )
     return value
 
@@ -107,6 +120,16 @@ def keyring(name: str) -> tuple[tuple[str, str], ...]:
             raise ImproperlyConfigured(f"{name} must be a list like `k1:SECRET,k0:OLDSECRET`")
         ring.append((key_id, value))
     return tuple(ring)
+
+
+def starts_postgres() -> bool:
+    """Is PostgreSQL ours to start? Not when DATABASE_URL names one."""
+    return not os.environ.get("DATABASE_URL")
+
+
+def starts_valkey() -> bool:
+    """Is Valkey ours to start? Not when REDIS_URL names one."""
+    return not os.environ.get("REDIS_URL")
 
 
 def database() -> dict[str, Any]:

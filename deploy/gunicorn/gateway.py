@@ -1,0 +1,74 @@
+from gevent import monkey
+
+monkey.patch_all()  # before anything else is imported: patched late, every request failed
+
+# The gateway's server: `python -m gunicorn -c deploy/gunicorn/gateway.py`, from the checkout.
+import os  # noqa: E402
+import shutil  # noqa: E402
+from importlib import import_module  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from portal.settings import env  # noqa: E402
+
+# Read by prometheus_client when it is imported: one file a worker, summed by /metrics.
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(env.home() / "metrics"))
+
+# Libraries are loaded once, before the fork: workers share their memory and start in a quarter of the time. Our own code
+# is not (no preload): what holds connections or threads must be made in the worker.
+for library in (
+    *("django.core.wsgi", "django.contrib.postgres.fields", "rest_framework", "requests", "redis", "orjson", "structlog"),
+    *("cryptography.fernet", "prometheus_client", "uuid_utils.compat"),
+):
+    import_module(library)
+
+wsgi_app = "gateway.wsgi:application"
+worker_class = "gateway.server.worker.GatewayWorker"
+raw_env = ["DJANGO_SETTINGS_MODULE=portal.settings.gateway"]
+bind = env.text("SEKISHO_API_BIND", "127.0.0.1:8001")
+workers = env.integer("SEKISHO_GATEWAY_WORKERS", 2, low=1, high=256)
+worker_connections = 2000
+backlog = 2048
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the heartbeat file: never on a slow disk
+
+# Under gevent this is also the limit on reading a request's head: at 75 s, 1,200 half-sent heads were a total outage.
+keepalive = 5
+timeout = 60  # a stall of the whole loop, not of a request
+graceful_timeout = 30
+max_requests = 0  # a worker that recycles itself would cut streams
+
+http_parser = "python"  # the C parser lets obs-fold and bare LF through
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+forwarded_allow_ips = ""  # X-Forwarded-For is judged by SEKISHO_TRUSTED_PROXIES alone
+control_socket_disable = True  # its default path is per user: a second gunicorn would take it over
+accesslog = None  # the gateway writes one structured line a call itself
+errorlog = "-"
+loglevel = "info"
+proc_name = "sekisho-gateway"
+
+
+def on_starting(server: Any) -> None:
+    """Counts of the last run would be added to this one's."""
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def post_worker_init(worker: Any) -> None:
+    from gateway import lifecycle
+
+    lifecycle.start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    from gateway import lifecycle
+
+    lifecycle.stop()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)

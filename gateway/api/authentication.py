@@ -1,0 +1,59 @@
+"""Who calls: from `Authorization: Bearer` to a Principal."""
+
+import re
+import time
+from typing import Any, Final
+
+from django.conf import settings
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from accounts.keys import Pepper, peppers
+from gateway.api.addresses import client_address
+from gateway.config import directory
+from gateway.exceptions import InvalidApiKey, Overloaded
+from gateway.principal import Principal
+from usage.store import StoreUnavailable
+
+_BEARER: Final = re.compile(r"[Bb]earer ([\x21-\x7e]{1,600})", re.ASCII)
+_ring: tuple[Pepper, ...] = ()
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """Every refusal is the same InvalidApiKey; a store that is out is Overloaded, never a 401."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, None]:
+        match = _BEARER.fullmatch(request.META.get("HTTP_AUTHORIZATION", ""))
+        if match is None:
+            raise InvalidApiKey
+        try:
+            return principal_of(match[1], client_address(request.META)), None
+        except StoreUnavailable:
+            raise Overloaded(retry_after_s=1) from None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+def principal_of(text: str, address: str) -> Principal:
+    """The principal of a key text used from `address`. Raises InvalidApiKey, StoreUnavailable."""
+    config = directory.current()
+    key = config.find_key(text, pepper_ring())
+    if key is None or not key.is_usable(now_s=time.time()) or not key.admits_address(address):
+        raise InvalidApiKey
+    tenant = config.tenant(key.tenant_id)
+    if tenant is None or not tenant.is_active:
+        raise InvalidApiKey
+    return Principal(tenant, key)
+
+
+def pepper_ring() -> tuple[Pepper, ...]:
+    global _ring  # noqa: PLW0603 - compiled from the settings once a process
+    if not _ring:
+        _ring = peppers(settings.KEY_PEPPERS)
+    return _ring
+
+
+def principal_or_none(request: Any) -> Principal | None:
+    """The principal if authentication has succeeded on this request."""
+    return getattr(request, "principal", None)

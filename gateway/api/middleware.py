@@ -1,0 +1,55 @@
+"""The edge: the only middleware of the gateway. Each request gets its Call, each answer its headers and its end."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from gateway import lifecycle
+from gateway.api import cors
+from gateway.call import Call
+from usage.events import Outcome
+
+_CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+
+
+def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Answers carry our x-request-id, also errors and streams; a client's own id is logged, never taken over."""
+
+    def handle(request: Any) -> HttpResponseBase:
+        call = request.call = Call(
+            client_request_id=_printable(request.META.get("HTTP_X_CLIENT_REQUEST_ID") or request.META.get("HTTP_X_REQUEST_ID")),
+            max_s=settings.CALL_MAX_S,
+            record=lifecycle.record,
+        )
+        call.retry_count = _printable(request.META.get("HTTP_X_STAINLESS_RETRY_COUNT"))
+        response = get_response(request)
+        call.endpoint = request.resolver_match.url_name if request.resolver_match else "none"
+        response["x-request-id"] = call.request_id
+        if not response.streaming:
+            response["content-length"] = str(len(response.content))
+        cors.add_headers(request, response, call.principal)
+        if not call.is_handed_over:
+            outcome, code = _outcome(call, response.status_code)
+            call.end(status=response.status_code, outcome=outcome, error_code=code)
+        return response
+
+    return handle
+
+
+def _outcome(call: Call, status: int) -> tuple[Outcome, str | None]:
+    """How a call ended that no relay and no plain answer has ended already."""
+    if call.client_left:
+        return "client_left", "client_left"
+    if call.error is None:
+        return "completed", None
+    if status == 504:
+        return "timeout", call.error.code
+    return ("failed" if status >= 500 else "refused"), call.error.code
+
+
+def _printable(text: str | None) -> str | None:
+    return text if text and _CLIENT_ID.fullmatch(text) else None

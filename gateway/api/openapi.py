@@ -1,0 +1,196 @@
+"""The OpenAPI 3.1 description of /v1, rendered from the table of fields and the tree of errors. Pure.
+
+A field's null stands for its absence, so every optional field admits it here too.
+"""
+
+from typing import Any, Final
+
+from gateway import exceptions
+from gateway.api.fields import FIELDS, REQUIRED, Field
+from gateway.exceptions import GatewayError
+
+_CALL_ERRORS: Final[tuple[type[GatewayError], ...]] = (
+    exceptions.InvalidRequest,
+    exceptions.ContextLengthExceeded,
+    exceptions.InvalidApiKey,
+    exceptions.InsufficientScope,
+    exceptions.ModelNotFound,
+    exceptions.RequestTooLarge,
+    exceptions.UnsupportedMediaType,
+    exceptions.InternalError,
+    exceptions.UpstreamUnavailable,
+    exceptions.Overloaded,
+    exceptions.UpstreamTimeout,
+)
+_LIST_ERRORS: Final[tuple[type[GatewayError], ...]] = (
+    exceptions.InvalidApiKey,
+    exceptions.InsufficientScope,
+    exceptions.InternalError,
+    exceptions.Overloaded,
+)
+
+
+def document() -> dict[str, Any]:
+    """The whole description, as a new dictionary ready to be written as JSON. Its paths are relative to where /v1 stands."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Sekisho", "version": "1", "description": "An OpenAI-compatible gateway to models of your own."},
+        "security": [{"key": []}],
+        "paths": {
+            "/v1/chat/completions": {"post": _chat()},
+            "/v1/models": {"get": _models()},
+            "/v1/models/{id}": {"get": _model()},
+        },
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "ChatCompletionRequest": _request_schema(),
+                "ChatCompletion": _COMPLETION,
+                "ChatCompletionChunk": _CHUNK,
+                "Usage": _USAGE,
+                "Model": _MODEL,
+                "ModelList": _MODEL_LIST,
+                "Error": _ERROR,
+            },
+        },
+    }
+
+
+# ---- operations
+
+
+def _chat() -> dict[str, Any]:
+    answer = {
+        "application/json": {"schema": _ref("ChatCompletion")},
+        "text/event-stream": {"schema": _ref("ChatCompletionChunk")},
+    }
+    return {
+        "operationId": "createChatCompletion",
+        "summary": "Create a chat completion",
+        "description": "With stream: true, server-sent events, each one chunk; the last is `data: [DONE]`.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("ChatCompletionRequest")}}},
+        "responses": {"200": {"description": "The completion.", "content": answer}, **_error_responses(_CALL_ERRORS)},
+    }
+
+
+def _models() -> dict[str, Any]:
+    answer = {"application/json": {"schema": _ref("ModelList")}}
+    return {
+        "operationId": "listModels",
+        "summary": "List the aliases this key may use",
+        "responses": {"200": {"description": "The aliases.", "content": answer}, **_error_responses(_LIST_ERRORS)},
+    }
+
+
+def _model() -> dict[str, Any]:
+    answer = {"application/json": {"schema": _ref("Model")}}
+    errors = (*_LIST_ERRORS, exceptions.ModelNotFound)
+    return {
+        "operationId": "retrieveModel",
+        "summary": "Describe one alias",
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+        "responses": {"200": {"description": "The alias.", "content": answer}, **_error_responses(errors)},
+    }
+
+
+def _error_responses(errors: tuple[type[GatewayError], ...]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for error in sorted(errors, key=lambda error: error.status):
+        response = responses.setdefault(str(error.status), {"description": "", "content": _error_content()})
+        response["description"] = " ".join(filter(None, (response["description"], f"`{error.code}`")))
+        response["content"]["application/json"]["examples"][error.code] = {"value": _error_example(error)}
+    return responses
+
+
+def _error_content() -> dict[str, Any]:
+    return {"application/json": {"schema": _ref("Error"), "examples": {}}}
+
+
+def _error_example(error: type[GatewayError]) -> dict[str, Any]:
+    message = error.sentence("general") if issubclass(error, exceptions.AliasError) else error.default_message
+    return {"error": {"type": error.type, "message": message, "code": error.code, "param": None}}
+
+
+# ---- schemas
+
+
+def _request_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": list(REQUIRED),
+        "properties": {row.name: _property(row) for row in FIELDS.values()},
+        "additionalProperties": True,
+    }
+
+
+def _property(row: Field) -> dict[str, Any]:
+    schema = dict(row.check.schema) if row.required else {"anyOf": [row.check.schema, {"type": "null"}]}
+    return {**schema, "description": f"{row.description} ({row.kind})"}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(properties: dict[str, Any], *, required: tuple[str, ...] | None = None) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties if required is None else required)}
+
+
+_STRING: Final = {"type": "string"}
+_COUNT: Final = {"type": "integer", "minimum": 0}
+_NULLABLE_STRING: Final = {"type": ["string", "null"]}
+
+_ERROR: Final = _object(
+    {
+        "error": _object(
+            {
+                "type": _STRING,
+                "message": _STRING,
+                "code": _STRING,
+                "param": _NULLABLE_STRING,
+                "details": {"type": "array", "items": _object({"param": _STRING, "message": _STRING})},
+            },
+            required=("type", "message", "code"),
+        )
+    }
+)
+_USAGE: Final = _object({"prompt_tokens": _COUNT, "completion_tokens": _COUNT, "total_tokens": _COUNT})
+_MESSAGE: Final = _object(
+    {
+        "role": _STRING,
+        "content": _NULLABLE_STRING,
+        "reasoning": _NULLABLE_STRING,
+        "tool_calls": {"type": "array", "items": {"type": "object"}},
+    },
+    required=(),
+)
+
+
+def _completion(kind: str, member: str) -> dict[str, Any]:
+    choice = _object({"index": _COUNT, member: _MESSAGE, "finish_reason": _NULLABLE_STRING})
+    return _object(
+        {
+            "id": _STRING,
+            "object": {"const": kind},
+            "created": _COUNT,
+            "model": _STRING,
+            "choices": {"type": "array", "items": choice},
+            "usage": _ref("Usage"),
+        },
+        required=("id", "object", "created", "model", "choices"),
+    )
+
+
+_COMPLETION: Final = _completion("chat.completion", "message")
+_CHUNK: Final = _completion("chat.completion.chunk", "delta")
+_MODEL: Final = _object(
+    {
+        "id": _STRING,
+        "object": {"const": "model"},
+        "created": _COUNT,
+        "owned_by": _STRING,
+        "display_name": _STRING,
+        "description": _STRING,
+    }
+)
+_MODEL_LIST: Final = _object({"object": {"const": "list"}, "data": {"type": "array", "items": _ref("Model")}})

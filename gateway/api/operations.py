@@ -1,0 +1,32 @@
+"""What load balancers and operators ask: /health, /livez, /readyz, /metrics. No key, no tenant's data."""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from gateway import metrics
+from gateway.api.addresses import client_address, is_within
+from gateway.api.views import unsupported
+from gateway.config import directory
+from usage.store import StoreUnavailable
+
+
+def live(request: HttpRequest) -> HttpResponse:
+    """200 with an empty body, as vLLM's own /health: the process serves."""
+    return HttpResponse()
+
+
+def ready(request: HttpRequest) -> HttpResponse:
+    """200 once this worker holds a configuration; with the stores gone it still serves on, and so stays ready."""
+    try:
+        directory.current().platform()
+    except StoreUnavailable:
+        return HttpResponse(b'{"status":"no configuration"}', status=503, content_type="application/json")
+    return HttpResponse(b'{"status":"ready"}', content_type="application/json")
+
+
+def prometheus(request: HttpRequest) -> HttpResponseBase:
+    """To operators' networks alone; for anybody else this path does not exist."""
+    if not is_within(client_address(request.META), tuple(settings.OPERATOR_NETWORKS)):
+        return unsupported(request)
+    return HttpResponse(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")

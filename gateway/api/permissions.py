@@ -1,0 +1,17 @@
+"""What a key may call."""
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from gateway.exceptions import InsufficientScope
+
+
+class HasScope(BasePermission):
+    """The key bears the view's `required_scope`; a view without one lets nobody in."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        scope: str | None = getattr(view, "required_scope", None)
+        if scope is None or not request.user.has_scope(scope):
+            raise InsufficientScope(getattr(view, "scope_refusal", None))
+        return True

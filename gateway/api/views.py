@@ -1,0 +1,141 @@
+"""The endpoints of /v1: parse, call one verb, render."""
+
+from typing import Any, ClassVar
+
+import orjson
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts import scopes
+from gateway.api import cors
+from gateway.api.authentication import ApiKeyAuthentication
+from gateway.api.chat_request import validate
+from gateway.api.disconnect import watch
+from gateway.api.errors import handle_exception, render, to_gateway_error
+from gateway.api.languages import preferred_language
+from gateway.api.negotiation import IgnoreAccept
+from gateway.api.parsers import read_json_object
+from gateway.api.permissions import HasScope
+from gateway.completion import complete
+from gateway.config.documents import Alias
+from gateway.exceptions import MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
+from gateway.principal import Principal
+from gateway.upstream.relay import Relay
+
+OWNED_BY = "sekisho"
+ENDPOINTS = "POST /v1/chat/completions, GET /v1/models and GET /v1/models/{id}"
+
+
+class GatewayView(APIView):
+    """Authentication, then scope, then the handler: DRF's order, the contract's words."""
+
+    authentication_classes: ClassVar[Any] = [ApiKeyAuthentication]
+    permission_classes: ClassVar[Any] = [HasScope]
+    content_negotiation_class = IgnoreAccept
+    required_scope: ClassVar[str]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """A wrong method and a preflight are answered before the key is asked for."""
+        allowed = ", ".join(self.allowed_methods)
+        if request.method == "OPTIONS":
+            return cors.preflight(request, allowed)
+        if request.method not in self.allowed_methods:
+            error = MethodNotAllowed(f"This method is not allowed here; allowed: {allowed}.", headers={"allow": allowed})
+            return render(error, request)
+        return super().dispatch(request, *args, **kwargs)
+
+    def perform_authentication(self, request: Request) -> None:
+        call_of(request).principal = request.user
+
+    def get_exception_handler(self) -> Any:
+        return handle_exception
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        return [name for name in ("GET", "POST") if hasattr(self, name.lower())]
+
+
+class ChatCompletions(GatewayView):
+    required_scope = scopes.CHAT
+
+    def post(self, request: Request) -> HttpResponseBase:
+        call = call_of(request)
+        call.is_metered = True
+        wanted = validate(read_json_object(request))
+        call.stop_watching = watch(request.META, call.abandon)
+        answer = complete(call, request.user, wanted)
+        if isinstance(answer, Relay):
+            response: HttpResponseBase = StreamingHttpResponse(answer, content_type="text/event-stream; charset=utf-8")
+            response["cache-control"] = "no-cache, no-transform"
+            response["x-accel-buffering"] = "no"
+        else:
+            response = HttpResponse(answer, content_type="application/json")
+        if call.dropped_params:
+            response["x-gateway-dropped-params"] = ", ".join(call.dropped_params)
+        return response
+
+
+class Models(GatewayView):
+    required_scope = scopes.MODELS
+    scope_refusal = "This API key is not authorized to list models."
+
+    def get(self, request: Request) -> HttpResponseBase:
+        language = preferred_language(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))
+        principal: Principal = request.user
+        return json_response({"object": "list", "data": [model_object(a, language) for a in principal.aliases()]})
+
+
+class Model(GatewayView):
+    required_scope = scopes.MODELS
+    scope_refusal = Models.scope_refusal
+
+    def get(self, request: Request, name: str) -> HttpResponseBase:
+        principal: Principal = request.user
+        alias = principal.alias(name)
+        if alias is None:
+            raise ModelNotFound(name)
+        return json_response(model_object(alias, preferred_language(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))))
+
+
+def model_object(alias: Alias, language: str) -> dict[str, Any]:
+    """One entry of /v1/models; nothing in it names what backs the alias."""
+    return {
+        "id": alias.name,
+        "object": "model",
+        "created": alias.created_s,
+        "owned_by": OWNED_BY,
+        "display_name": text_in(alias.display_name, language) or alias.name,
+        "description": text_in(alias.description, language),
+    }
+
+
+def text_in(texts: Any, language: str) -> str:
+    """The text in `language`, else in the other one, else nothing."""
+    return str(texts.get(language) or next((text for text in texts.values() if text), ""))
+
+
+def unsupported(request: HttpRequest) -> HttpResponseBase:
+    """Every other path. A client that left out /v1 is told so."""
+    if request.method == "OPTIONS":
+        return cors.preflight(request, "GET, POST")
+    hint = " Did you leave out /v1?" if request.path.startswith(("/chat/", "/models", "/completions")) else ""
+    return render(UnsupportedEndpoint(f"This endpoint is not supported.{hint} Supported: {ENDPOINTS}."), request)
+
+
+def failed(request: HttpRequest) -> HttpResponseBase:
+    """Django's handler500: a fault outside any view. Its traceback is logged by Django's own signal, in call_log's form."""
+    return render(to_gateway_error(RuntimeError(), []), request)
+
+
+def json_response(value: Any) -> HttpResponse:
+    return HttpResponse(orjson.dumps(value), content_type="application/json")
+
+
+def call_of(request: Request) -> Any:
+    return request._request.call  # noqa: SLF001 - the edge put it on Django's own request

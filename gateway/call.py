@@ -1,0 +1,153 @@
+"""Call: what is known of one request under /v1, from its first byte to its last. Ended exactly once."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from gateway import metrics
+from gateway.exceptions import GatewayError
+from gateway.principal import Principal
+from gateway.upstream.metering import NO_USAGE, Usage
+from usage.events import Outcome, UsageEvent
+
+_log = structlog.get_logger("gateway")
+
+
+class Call:
+    """Filled in by each station as the call passes it; `end` writes the log line, the metrics and the usage event.
+
+    `abandon` is called from another greenlet when the client has left: it breaks off whatever the call waits for.
+    """
+
+    __slots__ = (
+        "_abort", "_lock", "alias", "attempts", "backend", "client_left", "client_request_id", "created_s", "deadline", "deployment",
+        "dropped_params", "endpoint", "end_user", "ended", "error", "first_token_ms", "is_handed_over", "is_metered", "metadata",
+        "principal", "record", "request_id", "retry_count", "started", "stop_watching", "stream",
+    )  # fmt: skip
+
+    def __init__(self, *, client_request_id: str | None, max_s: float, record: Callable[[UsageEvent], None]) -> None:
+        self.request_id = str(uuid7())
+        self.client_request_id = client_request_id
+        self.endpoint = "none"
+        self.record = record
+        self.started = time.monotonic()
+        self.deadline = self.started + max_s  # the whole of it, waiting and answering
+        self.created_s = time.time()
+        self.principal: Principal | None = None
+        self.error: GatewayError | None = None
+        self.is_metered = False  # a call that may use tokens: it leaves a usage event
+        self.is_handed_over = False  # a relay holds the call and will end it
+        self.ended = False
+        self.client_left = False
+        self.stream = False
+        self.alias = ""
+        self.deployment: str | None = None
+        self.backend: str | None = None
+        self.attempts = 0
+        self.retry_count: str | None = None
+        self.first_token_ms: int | None = None
+        self.dropped_params: tuple[str, ...] = ()
+        self.end_user: str | None = None
+        self.metadata: dict[str, str] | None = None
+        self.stop_watching: Callable[[], None] = lambda: None
+        self._abort: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        metrics.IN_FLIGHT.inc()
+
+    def on_abandon(self, abort: Callable[[], None]) -> None:
+        """What to break off if the client leaves; called at once when it has left already."""
+        self._abort = abort
+        if self.client_left:
+            abort()
+
+    def abandon(self) -> None:
+        """The client is gone. Safe from any greenlet, at any time."""
+        self.client_left = True
+        if self._abort is not None:
+            self._abort()
+
+    def elapsed_ms(self) -> int:
+        return int((time.monotonic() - self.started) * 1000)
+
+    def end(self, *, status: int, outcome: Outcome, error_code: str | None = None, usage: Usage = NO_USAGE) -> None:
+        """Write down how it ended. Only the first call counts: several ends may race when a client leaves."""
+        with self._lock:
+            if self.ended:
+                return
+            self.ended = True
+        self.stop_watching()
+        duration_ms = self.elapsed_ms()
+        metrics.IN_FLIGHT.dec()
+        tenant = self.principal.tenant.slug if self.principal else ""
+        metrics.CALLS.labels(tenant, self.alias, str(status), outcome).inc()
+        _log.info("call", **self._line(status, outcome, error_code, usage, duration_ms))
+        if self.principal is None or not self.is_metered:
+            return
+        metrics.DURATION.labels(self.alias).observe(duration_ms / 1000)
+        if self.first_token_ms is not None:
+            metrics.FIRST_TOKEN.labels(self.alias).observe(self.first_token_ms / 1000)
+        for kind in ("prompt", "cached", "completion"):
+            metrics.TOKENS.labels(tenant, self.alias, kind).inc(getattr(usage, f"{kind}_tokens"))
+        self.record(self._event(self.principal, status, outcome, error_code, usage, duration_ms))
+
+    def _event(
+        self, principal: Principal, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int
+    ) -> UsageEvent:
+        return UsageEvent(
+            request_id=self.request_id,
+            created_s=round(self.created_s, 3),
+            tenant=principal.tenant.slug,
+            tenant_id=principal.tenant.id,
+            key_id=principal.key.id,
+            key_name=principal.key.name,
+            alias=self.alias,
+            deployment=self.deployment,
+            backend=self.backend,
+            status=status,
+            outcome=outcome,
+            error_code=error_code,
+            stream=self.stream,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            usage_source=usage.source,
+            first_token_ms=self.first_token_ms,
+            duration_ms=duration_ms,
+            attempts=self.attempts,
+            client_request_id=self.client_request_id,
+            end_user=self.end_user,
+            metadata=self.metadata,
+        )
+
+    def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "request_id": self.request_id,
+            "client_request_id": self.client_request_id,
+            "endpoint": self.endpoint,
+            "status": status,
+            "outcome": outcome,
+            "error_code": error_code,
+            "duration_ms": duration_ms,
+        }
+        if self.principal is not None:
+            key = self.principal.key
+            line |= {"tenant": self.principal.tenant.slug, "key_id": key.id, "key_name": key.name}
+        if self.is_metered:
+            line |= {
+                "alias": self.alias,
+                "deployment": self.deployment,
+                "backend": self.backend,
+                "stream": self.stream,
+                "attempts": self.attempts,
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "usage_source": usage.source,
+                "first_token_ms": self.first_token_ms,
+                "client_retry": self.retry_count,
+            }
+        return {name: value for name, value in line.items() if value is not None}

@@ -1,0 +1,125 @@
+"""complete(): one call to a model, as a sentence. Read this first; each verb has its own room.
+
+resolve the alias -> shape the request for it -> take the first backend's answer -> relay it, or return it whole
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from django.conf import settings
+
+from gateway.api.chat_request import ChatRequest, Upstream, for_alias
+from gateway.api.errors import error_event
+from gateway.call import Call
+from gateway.config import directory
+from gateway.config.documents import Alias, Deployment
+from gateway.exceptions import GatewayError, InternalError, ModelNotFound, Overloaded, UpstreamTimeout, UpstreamUnavailable
+from gateway.principal import Principal
+from gateway.upstream.answers import read_answer, shown
+from gateway.upstream.client import UpstreamResponse
+from gateway.upstream.encoding import encode, end_user_label
+from gateway.upstream.metering import CEILING_TOKENS, Meter
+from gateway.upstream.opening import first_answer
+from gateway.upstream.relay import Relay
+from gateway.upstream.sse import EventRewriter
+from usage.events import Outcome
+from usage.store import StoreUnavailable
+
+ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024
+
+
+def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | Relay:
+    """Answer `request`: the whole body for a plain call, which is ended then; for a streamed one a relay, which ends it.
+
+    Before this returns nothing has reached the client, so that every failure still has its status.
+    Raises GatewayError: ModelNotFound, InvalidRequest, ContextLengthExceeded, Overloaded, UpstreamUnavailable,
+    UpstreamTimeout, ClientLeft.
+    """
+    alias, deployment = resolve(call, principal, request.model)
+    upstream = shape(call, principal, request, alias)
+    body = encode(upstream.fields, request, deployment, principal.tenant)
+    meter = Meter(
+        choices=upstream.fields.get("n") or 1,
+        prompt_estimate_tokens=len(body) // 4,
+        ceiling_tokens=deployment.max_model_len or CEILING_TOKENS,
+    )
+    receive = partial(relayed, call, request, meter) if request.stream else partial(whole, call, meter)
+    return first_answer(call, deployment, body, receive=receive)
+
+
+def resolve(call: Call, principal: Principal, model: str) -> tuple[Alias, Deployment]:
+    """The alias the client named, if it is this key's, and what it stands for."""
+    alias = principal.alias(model)
+    if alias is None:
+        raise ModelNotFound(model)
+    call.alias = alias.name
+    try:
+        deployment = directory.current().platform().deployments.get(alias.deployment)
+    except StoreUnavailable:
+        raise Overloaded(retry_after_s=1) from None
+    if deployment is None:
+        raise UpstreamUnavailable(alias.name)
+    call.deployment = deployment.name
+    return alias, deployment
+
+
+def shape(call: Call, principal: Principal, request: ChatRequest, alias: Alias) -> Upstream:
+    """The request as this alias and tenant allow it; what the call's record needs of it is noted."""
+    upstream = for_alias(request, alias, principal.tenant)
+    call.stream = request.stream
+    call.dropped_params = upstream.dropped
+    call.metadata = dict(request.metadata) if request.metadata else None
+    call.end_user = end_user_label(principal.tenant, request.user)
+    return upstream
+
+
+def relayed(call: Call, request: ChatRequest, meter: Meter, response: UpstreamResponse) -> Relay:
+    """A relay whose first event is there, or is only slow: until then the answer's status is open."""
+    rewriter = EventRewriter(
+        completion_id=f"chatcmpl-{call.request_id}",
+        alias=call.alias,
+        created_s=None,
+        shows_usage=request.include_usage,
+        shows_running_usage=request.continuous_usage,
+    )
+
+    def ended(outcome: Outcome, code: str | None) -> None:
+        if relay.first_event_at_s is not None:
+            call.first_token_ms = int((relay.first_event_at_s - call.started) * 1000)
+        call.end(status=200, outcome=outcome, error_code=code, usage=meter.usage())
+
+    relay = Relay(
+        response,
+        rewriter,
+        meter,
+        error_event=lambda code: error_event(error_of(code, call.alias)),
+        on_end=ended,
+        deadline=call.deadline,
+        keep_alive_s=settings.KEEP_ALIVE_COMMENT_S,
+    )
+    relay.wait_for_first_event(settings.KEEP_ALIVE_COMMENT_S)
+    call.is_handed_over = True
+    return relay
+
+
+def whole(call: Call, meter: Meter, response: UpstreamResponse) -> bytes:
+    """A plain answer, read to its end, sanitised and metered."""
+    try:
+        answer = read_answer(response.read_all(ANSWER_MAX_BYTES, call.deadline))
+        response.close(reuse=True)
+    finally:
+        response.close(reuse=False)
+    body = shown(answer, completion_id=f"chatcmpl-{call.request_id}", alias=call.alias)
+    meter.note_answer(answer.get("usage"), completion_estimate_tokens=len(body) // 4)
+    call.end(status=200, outcome="completed", usage=meter.usage())
+    return body
+
+
+def error_of(code: str, alias: str) -> GatewayError:
+    """The error for the code that a relay ended with."""
+    known: dict[str, Callable[[], GatewayError]] = {
+        "upstream_timeout": lambda: UpstreamTimeout(alias),
+        "upstream_unavailable": lambda: UpstreamUnavailable(alias),
+    }
+    return known.get(code, InternalError)()

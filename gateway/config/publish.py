@@ -1,0 +1,313 @@
+"""Rows -> Redis. A change leaves a note in its own transaction; after the commit the notes become documents and events.
+
+Order: whoever publishes takes one lock, and reads the rows only then; so the last to write has read the newest rows, and
+no stale document can stay. Redis out: the notes wait, the worker tries again every 2 s. Redis flushed, restored from a
+backup or short of its last second: its marker is not the one the database remembers, and everything is written anew.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
+from typing import Any, Final, cast
+
+import redis
+from django.conf import settings
+from django.db import OperationalError, connection, models, transaction
+from django.db.models.signals import post_delete, post_save
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiKey, Tenant
+from gateway.config.documents import CHANGES, CHANGES_KEPT, MARKER, PLATFORM, key_key, tenant_key
+from gateway.models import Backend, ConfigChange, Deployment, ModelAlias, PoolMember, Publication
+from usage.store import RedisError, connect
+
+Kind = ConfigChange.Kind
+BATCH: Final = 1000
+TIMEOUT_S: Final = 2.0
+_LOCK: Final = 0x5365_6B69_7368_6F02  # beside accounts.audit's
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What Redis shall hold under `name`; body None: nothing."""
+
+    kind: str
+    object_id: str
+    name: str
+    body: bytes | None = field(repr=False)
+
+
+def note(kind: str, object_id: str = "") -> None:
+    """Have a document published when the current transaction commits; for rows changed past the signals (`update()`).
+
+    object_id: "" for the platform, the tenant's id, the key's lookup id.
+    """
+    ConfigChange.objects.create(kind=kind, object_id=object_id)
+    transaction.on_commit(drain, robust=True)
+
+
+def drain() -> None:
+    """Publish all that is noted. Safe from any process at any time; cheap when there is nothing.
+
+    Raises nothing for a Redis that is out: the notes stay for the worker's next turn.
+    """
+    try:
+        while ConfigChange.objects.exists():
+            _drain_batch()
+    except (RedisError, OperationalError) as error:  # OperationalError: also the wait for the lock, when it gets too long
+        _log.warning("A change of the configuration is not published yet: %s", type(error).__name__)
+
+
+def catch_up() -> None:
+    """Bring Redis to what the database says: all of it when Redis has lost something, else what is noted."""
+    try:
+        if not _is_whole():
+            publish_all()
+    except RedisError as error:
+        _log.warning("The configuration cannot be published: %s", type(error).__name__)
+        return
+    drain()
+
+
+def publish_all() -> None:
+    """Write every document, the marker last; gateways then load anew. Raises RedisError.
+
+    Another process that is at it already is left to it. Meanwhile the marker is gone: gateways serve what they hold, and
+    answer 503, not 401, to a key they do not.
+    """
+    client = _client(settings.REDIS_URL)
+    with transaction.atomic(durable=True):
+        if not _try_lock():
+            return
+        client.delete(MARKER)
+        _delete_strangers(client)
+        documents = _all_documents()
+        while batch := list(islice(documents, BATCH)):
+            client.mset({document.name: document.body for document in batch if document.body is not None})
+        pipe = client.pipeline(transaction=True)
+        _add_event(pipe, "all", "")
+        _add_marker(pipe)
+        pipe.execute()
+
+
+def connect_signals() -> None:
+    """Note every change of a row that a document shows."""
+    for model in (Tenant, ApiKey, Backend, Deployment, PoolMember, ModelAlias):
+        post_save.connect(_note_row, sender=model, dispatch_uid="publish-saved")
+        post_delete.connect(_note_row, sender=model, dispatch_uid="publish-deleted")
+
+
+def _note_row(instance: models.Model, update_fields: frozenset[str] | None = None, **_: Any) -> None:
+    if update_fields == frozenset({"last_used_at"}):
+        return
+    if isinstance(instance, Tenant):
+        note(Kind.TENANT, str(instance.pk))
+    elif isinstance(instance, ModelAlias):
+        note(Kind.TENANT, str(instance.tenant_id))
+    elif isinstance(instance, ApiKey):
+        note(Kind.KEY, instance.lookup_id)
+    else:
+        note(Kind.PLATFORM)
+        if isinstance(instance, Deployment):  # its name stands in the aliases that use it
+            for tenant_id in Tenant.objects.filter(aliases__deployment=instance).values_list("pk", flat=True).distinct():
+                note(Kind.TENANT, str(tenant_id))
+
+
+def _drain_batch() -> None:
+    with transaction.atomic(durable=True):
+        _lock()
+        notes = list(ConfigChange.objects.order_by("pk")[:BATCH])
+        if notes:
+            _write(list(_documents(notes)))
+            ConfigChange.objects.filter(pk__in=[n.pk for n in notes]).delete()
+
+
+def _write(documents: list[Document]) -> None:
+    """Write the documents that differ from what Redis holds, each with its event, in one transaction of Redis."""
+    client = _client(settings.REDIS_URL)
+    marker, *held = cast("list[bytes | None]", client.mget([MARKER, *(document.name for document in documents)]))
+    changed = [document for document, body in zip(documents, held, strict=True) if document.body != body]
+    if not changed:
+        return
+    pipe = client.pipeline(transaction=True)
+    for document in changed:
+        if document.body is None:
+            pipe.delete(document.name)
+        else:
+            pipe.set(document.name, document.body)
+        _add_event(pipe, document.kind, document.object_id)
+    if marker is not None and marker == _published_marker():
+        _add_marker(pipe)
+    pipe.execute()
+
+
+def _add_event(pipe: Any, kind: str, object_id: str) -> None:
+    pipe.xadd(CHANGES, {"kind": kind, "id": object_id}, maxlen=CHANGES_KEPT, approximate=True)
+
+
+def _add_marker(pipe: Any) -> None:
+    """A new marker on both sides. Should either be lost, the two differ, and everything is published again."""
+    marker = str(uuid7())
+    pipe.set(MARKER, marker)
+    Publication.objects.update_or_create(pk=1, defaults={"marker": marker})
+
+
+def _published_marker() -> bytes | None:
+    marker = Publication.objects.values_list("marker", flat=True).first()
+    return None if marker is None else marker.encode()
+
+
+def _is_whole() -> bool:
+    held = _client(settings.REDIS_URL).get(MARKER)
+    return held is not None and held == _published_marker()
+
+
+def _delete_strangers(client: redis.Redis) -> None:
+    """Delete documents whose rows are gone: a Redis restored from a backup may hold keys deleted since."""
+    for pattern, present in ((tenant_key("*"), _present_tenants), (key_key("*"), _present_keys)):
+        start = len(pattern) - 1
+        names = client.scan_iter(match=pattern, count=BATCH)
+        while batch := [name.decode() for name in islice(names, BATCH)]:
+            known = present([name[start:] for name in batch])
+            if strangers := [name for name in batch if name[start:] not in known]:
+                client.delete(*strangers)
+
+
+def _present_tenants(ids: list[str]) -> set[str]:
+    return {str(pk) for pk in Tenant.objects.filter(pk__in=ids).values_list("pk", flat=True)}
+
+
+def _present_keys(lookup_ids: list[str]) -> set[str]:
+    return set(ApiKey.objects.filter(lookup_id__in=lookup_ids).values_list("lookup_id", flat=True))
+
+
+def _lock() -> None:
+    with connection.cursor() as cursor:
+        # A frozen Redis holds a publisher up for seconds: those behind it leave their notes rather than queue.
+        cursor.execute("SET LOCAL lock_timeout = '1s'")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def _try_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+@cache
+def _client(url: str) -> redis.Redis:
+    return connect(url, max_connections=8, timeout_s=TIMEOUT_S)
+
+
+def _documents(notes: Iterable[ConfigChange]) -> Iterator[Document]:
+    """The current documents that `notes` name, and the platform's: it shows a little of every tenant and key."""
+    named: dict[str, set[str]] = {Kind.TENANT: set(), Kind.KEY: set(), Kind.PLATFORM: set()}
+    for change in notes:
+        named[change.kind].add(change.object_id)
+    yield _platform_document()
+    tenants = {str(row.pk): row for row in _tenants().filter(pk__in=named[Kind.TENANT])}
+    for tenant_id in sorted(named[Kind.TENANT]):
+        yield _tenant_document(tenant_id, tenants.get(tenant_id))
+    keys = {row.lookup_id: row for row in ApiKey.objects.filter(lookup_id__in=named[Kind.KEY])}
+    for lookup_id in sorted(named[Kind.KEY]):
+        yield _key_document(lookup_id, keys.get(lookup_id))
+
+
+def _all_documents() -> Iterator[Document]:
+    yield _platform_document()
+    for tenant in _tenants().iterator(chunk_size=BATCH):
+        yield _tenant_document(str(tenant.pk), tenant)
+    for key in ApiKey.objects.iterator(chunk_size=BATCH):
+        yield _key_document(key.lookup_id, key)
+
+
+def _tenants() -> models.QuerySet[Tenant]:
+    aliases = ModelAlias.objects.select_related("deployment").order_by("name")
+    return Tenant.objects.prefetch_related(models.Prefetch("aliases", queryset=aliases))
+
+
+def _platform_document() -> Document:
+    members = PoolMember.objects.select_related("backend").order_by("backend__name")
+    deployments = list(Deployment.objects.order_by("name").prefetch_related(models.Prefetch("members", queryset=members)))
+    # Backends come from the pools that name them, not from a query of their own that could see a later moment.
+    backends = {m.backend.name: m.backend for d in deployments for m in d.members.all()}
+    origins = Tenant.objects.filter(is_active=True).values_list("cors_origins", flat=True)
+    body = {
+        "backends": [{"name": b.name, "url": b.url, "credential": b.credential_ciphertext} for b in backends.values()],
+        "deployments": [
+            {
+                "name": d.name,
+                "served_model": d.served_model,
+                "members": [{"backend": m.backend.name, "weight": m.weight} for m in d.members.all()],
+                "max_model_len": d.max_model_len,
+                "schedules_by_priority": d.schedules_by_priority,
+            }
+            for d in deployments
+        ],
+        "cors_origins": sorted({origin for tenant in origins for origin in tenant}),
+        "has_imported_keys": ApiKey.objects.filter(is_imported=True, revoked_at=None).exists(),
+    }
+    return Document(Kind.PLATFORM, "", PLATFORM, _dump(body))
+
+
+def _tenant_document(tenant_id: str, tenant: Tenant | None) -> Document:
+    body = None
+    if tenant is not None:
+        body = {
+            "id": tenant_id,
+            "slug": tenant.slug,
+            "name": tenant.name,
+            "is_active": tenant.is_active,
+            "error_dialect": tenant.error_dialect,
+            "unknown_fields": tenant.unknown_fields,
+            "time_zone": tenant.time_zone,
+            "priority": tenant.priority,
+            "cors_origins": sorted(tenant.cors_origins),
+            "aliases": [_alias(alias) for alias in tenant.aliases.all()],
+        }
+    return Document(Kind.TENANT, tenant_id, tenant_key(tenant_id), _dump(body))
+
+
+def _alias(alias: ModelAlias) -> dict[str, Any]:
+    return {
+        "name": alias.name,
+        "deployment": alias.deployment.name,
+        "created_s": int(alias.created_at.timestamp()),
+        "max_output_tokens": alias.max_output_tokens,
+        "display_name": alias.display_name,
+        "description": alias.description,
+        "max_choices": alias.max_choices,
+        "max_stops": alias.max_stops,
+        "grants": sorted(alias.grants),
+        "defaults": alias.defaults,
+    }
+
+
+def _key_document(lookup_id: str, key: ApiKey | None) -> Document:
+    body = None
+    if key is not None:
+        body = {
+            "id": str(key.pk),
+            "lookup_id": lookup_id,
+            "tenant_id": str(key.tenant_id),
+            "name": key.name,
+            "pepper_id": key.pepper_id,
+            "digest": key.digest,
+            "is_active": key.revoked_at is None,
+            "expires_at_s": key.expires_at.timestamp() if key.expires_at else None,
+            "scopes": sorted(key.scopes),
+            "aliases": None if key.aliases is None else sorted(key.aliases),
+            "networks": key.networks,
+            "error_dialect": key.error_dialect,
+        }
+    return Document(Kind.KEY, lookup_id, key_key(lookup_id), _dump(body))
+
+
+def _dump(body: dict[str, Any] | None) -> bytes | None:
+    """Not by orjson: it refuses integers over 64 bits, and one such default would hold up every change after it."""
+    return None if body is None else json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()

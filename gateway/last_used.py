@@ -1,0 +1,36 @@
+"""When keys were last used: marked in Redis at most once a minute a key and worker; tasks.py takes the marks to the table."""
+
+from contextlib import suppress
+from typing import Any, Final
+
+from usage.store import RedisError
+
+MARKS: Final = "sekisho:keys:last_used"  # hash: lookup id -> Unix seconds
+
+
+class _Minute:
+    """Which keys this worker has marked in the minute that runs. Bounded: it starts empty each minute."""
+
+    __slots__ = ("marked", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.marked: set[str] = set()
+
+
+_minute = _Minute()
+
+
+def note(client: Any, lookup_id: str, now_s: float) -> None:
+    """Mark a key as used now. client: Redis, or a pipeline that sends it along with other commands.
+
+    Most calls find the key marked, and cost nothing. A Redis that is out loses the mark, not the call.
+    """
+    number = int(now_s // 60)
+    if number != _minute.number:
+        _minute.number, _minute.marked = number, set()
+    if lookup_id in _minute.marked:
+        return
+    _minute.marked.add(lookup_id)
+    with suppress(RedisError):
+        client.hset(MARKS, lookup_id, int(now_s))

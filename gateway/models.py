@@ -1,0 +1,222 @@
+"""The tables of how calls are served: backends, deployments with their pools, tenants' aliases; and what is yet to publish.
+
+Whoever writes these rows does so inside a transaction: the note that publishes them is in it too (config/publish.py).
+"""
+
+import json
+import re
+from contextlib import suppress
+from typing import Any, ClassVar, Final
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from uuid_utils.compat import uuid7
+
+from accounts.models import Tenant
+from gateway.config import encryption
+from gateway.config.documents import GRANTABLE_FIELDS, LANGUAGES, base_url
+
+NAME: Final = RegexValidator(
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", _("Use letters, digits, dots, underscores and hyphens; 64 characters at most.")
+)
+ALIAS_NAME: Final = RegexValidator(
+    r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}\Z",
+    _("Begin with a letter or digit; then also . _ / : and hyphens; 128 characters at most."),
+)
+TEXT_MAX_LENGTH: Final = 2000
+DEFAULTS_MAX_LENGTH: Final = 16_384
+# Fields a default would break: they say what the call is, or belong to the gateway.
+NO_DEFAULTS: Final = frozenset(
+    {"model", "messages", "stream", "stream_options", "cache_control", "cache_salt"}
+    | {"metadata", "priority", "request_id", "store", "user"}
+)
+
+
+def validate_base_url(text: str) -> None:
+    try:
+        base_url(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+def validate_texts(texts: Any) -> None:
+    """Texts by language: {"en": "...", "ja": "..."}, each optional."""
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValidationError(_("Give texts by language, such as {en: General, ja: 汎用}."))
+    if unknown := sorted(set(texts) - set(LANGUAGES)):
+        facts = {"unknown": ", ".join(map(str, unknown)), "known": ", ".join(LANGUAGES)}
+        raise ValidationError(_("No such language: %(unknown)s. There are: %(known)s."), params=facts)
+    if any(len(text) > TEXT_MAX_LENGTH for text in texts.values()):
+        raise ValidationError(_("A text has %(most)d characters at most."), params={"most": TEXT_MAX_LENGTH})
+
+
+def validate_grant(name: str) -> None:
+    if name not in GRANTABLE_FIELDS:
+        facts = {"name": name, "known": ", ".join(GRANTABLE_FIELDS)}
+        raise ValidationError(_("“%(name)s” is no privileged field. There are: %(known)s."), params=facts)
+
+
+def validate_defaults(defaults: Any) -> None:
+    """Request fields by name, as in a request's JSON."""
+    if not isinstance(defaults, dict) or not all(re.fullmatch(r"[a-z][a-z0-9_]{0,63}", str(name)) for name in defaults):
+        raise ValidationError(_("Give request fields by name, such as {temperature: 0.2}."))
+    if wrong := sorted(NO_DEFAULTS & set(defaults)):
+        raise ValidationError(_("There can be no default for %(wrong)s."), params={"wrong": ", ".join(wrong)})
+    try:
+        length = len(json.dumps(defaults, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValidationError(_("Defaults must be plain JSON.")) from error
+    if length > DEFAULTS_MAX_LENGTH:
+        raise ValidationError(_("Defaults have %(most)d characters at most."), params={"most": DEFAULTS_MAX_LENGTH})
+
+
+class Backend(models.Model):
+    """One vLLM base URL. The credential is sent to it as Bearer; at rest it is encrypted."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(_("name"), max_length=64, unique=True, validators=[NAME])
+    url = models.CharField(max_length=500, validators=[validate_base_url])
+    credential_ciphertext = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(url__regex=r"^https?://[^/?#@\s]+(/[^?#\s]*[^/?#\s])?$") & ~models.Q(url__endswith="/v1"),
+                name="backend_url_is_base",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        with suppress(ValueError):  # the field's own validator has said it
+            self.url = base_url(self.url)
+
+    @property
+    def credential(self) -> str | None:
+        """The credential in the clear. Raises ValueError when its field key has left the settings."""
+        return encryption.decrypt(self.credential_ciphertext) if self.credential_ciphertext else None
+
+    @credential.setter
+    def credential(self, text: str | None) -> None:
+        self.credential_ciphertext = encryption.encrypt(text) if text else ""
+
+
+class Deployment(models.Model):
+    """One served model: vLLM's own name for it, and the backends that serve it, by weight."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(_("name"), max_length=64, unique=True, validators=[NAME])
+    served_model = models.CharField(
+        max_length=256, validators=[RegexValidator(r"^[^\x00-\x20\x7f]+\Z", _("Use no spaces or control characters."))]
+    )
+    max_model_len = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])  # tokens
+    schedules_by_priority = models.BooleanField(default=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(max_model_len__gt=0), name="deployment_context_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PoolMember(models.Model):
+    """A backend's place in a deployment's pool; twice the weight gets twice the calls."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    deployment = models.ForeignKey(Deployment, models.CASCADE, related_name="members")
+    backend = models.ForeignKey(Backend, models.PROTECT, related_name="memberships")
+    weight = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["deployment", "backend"], name="pool_member_once"),
+            models.CheckConstraint(condition=models.Q(weight__range=(1, 1000)), name="pool_member_weight_range"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.backend} in {self.deployment}"
+
+
+class ModelAlias(models.Model):
+    """The model name a tenant's clients send. max_output_tokens None: the deployment's own limit.
+
+    grants: privileged request fields this alias allows. defaults: request fields set where the client leaves them out.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="aliases")
+    name = models.CharField(_("name"), max_length=128, validators=[ALIAS_NAME])
+    deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="aliases")
+    max_output_tokens = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    display_name = models.JSONField(default=dict, blank=True, validators=[validate_texts])
+    description = models.JSONField(default=dict, blank=True, validators=[validate_texts])
+    max_choices = models.PositiveSmallIntegerField(default=8, validators=[MinValueValidator(1), MaxValueValidator(128)])
+    max_stops = models.PositiveSmallIntegerField(default=4, validators=[MaxValueValidator(64)])
+    grants = ArrayField(models.CharField(max_length=64, validators=[validate_grant]), default=list, blank=True)
+    defaults = models.JSONField(default=dict, blank=True, validators=[validate_defaults])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["tenant", "name"]
+        verbose_name_plural = "model aliases"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="alias_name_unique_in_tenant"),
+            models.CheckConstraint(
+                condition=models.Q(name__regex=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"), name="alias_name_form"
+            ),
+            models.CheckConstraint(condition=models.Q(max_output_tokens__gt=0), name="alias_output_positive"),
+            models.CheckConstraint(condition=models.Q(max_choices__range=(1, 128)), name="alias_choices_range"),
+            models.CheckConstraint(condition=models.Q(max_stops__range=(0, 64)), name="alias_stops_range"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ConfigChange(models.Model):
+    """The outbox: a document that is yet to be published. Written in the transaction of the change it tells of.
+
+    object_id: "" for the platform, the tenant's id, the key's lookup id.
+    """
+
+    class Kind(models.TextChoices):
+        PLATFORM = "platform"
+        TENANT = "tenant"
+        KEY = "key"
+
+    kind = models.CharField(max_length=8, choices=Kind)
+    object_id = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(kind="platform", object_id="")
+                | (models.Q(kind__in=["tenant", "key"]) & ~models.Q(object_id="")),
+                name="config_change_names_document",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.object_id}"
+
+
+class Publication(models.Model):
+    """The one row that says which marker Redis must hold; another one there, or none, and Redis has lost something."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    marker = models.CharField(max_length=64)
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=models.Q(id=1), name="publication_only_one")]
+
+    def __str__(self) -> str:
+        return self.marker

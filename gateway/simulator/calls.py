@@ -1,0 +1,207 @@
+"""One chat call from its bytes to the last chunk: read, queue, generate at the pace that the knobs set, count, end.
+
+Three things may be thrown into a call while it waits anywhere: ClientGone, EngineStopped, and what the knobs raise.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import gevent
+import orjson
+
+from gateway.simulator import faults, knobs, schema, tokens
+from gateway.simulator.answers import Choice, answer
+from gateway.simulator.asks import ask
+from gateway.simulator.chat import Chat, ChatStream
+from gateway.simulator.connection import ClientGone
+from gateway.simulator.engine import Call, EngineStopped
+from gateway.simulator.errors import Refusal, bad_request
+from gateway.simulator.http11 import Request
+from gateway.simulator.model import Model
+from gateway.simulator.reply import Reply
+
+_FOR_EVER_S: Final = 1e6
+
+
+def chat(model: Model, request: Request, reply: Reply) -> None:
+    """POST /v1/chat/completions. Raises ClientGone, Cut, Reset and EngineStopped for the connection to end by."""
+    call = Call(headers=request.headers, body=request.body)
+    with model.engine.remembered(call):
+        try:
+            _serve(model, request, reply, call)
+        except Refusal as refusal:
+            call.status, call.finished = refusal.status, "refused"
+            reply.refuse(refusal)
+        except ClientGone:
+            call.finished = call.finished or "disconnect"
+            raise
+        except (faults.Cut, faults.Reset):
+            call.finished = "cut"
+            raise
+        except EngineStopped:
+            call.finished = call.finished or "abort"
+            raise
+
+
+def _serve(model: Model, request: Request, reply: Reply, call: Call) -> None:
+    body = schema.read_json(request.headers.get("content-type", ""), request.body)
+    fields = schema.checked(body)
+    turned = reply.knobs = _turned(model.knobs, request, fields["messages"])
+    try:
+        faults.refuse(turned, model.dice)
+    except faults.Hang:
+        _stand_still()
+    asked = ask(body, fields, model.served)
+    choices = answer(asked, turned)
+    model.engine.check_room()
+    call.id = _id(request, fields.get("request_id"), turned.canary)
+    call.prompt_tokens = asked.prompt_tokens
+    call.status = 200
+    written = Chat(call, asked, choices, model.served, turned, int(time.time()))
+    if asked.streams:
+        _stream(model, written, reply)
+    else:
+        _whole(model, written, reply)
+
+
+def _turned(now: knobs.Knobs, request: Request, messages: Sequence[dict[str, object]]) -> knobs.Knobs:
+    """The knobs for this request alone."""
+    header = request.headers.get("x-sim-knobs", "")
+    said = next((tokens.content_text(m.get("content")) for m in reversed(messages) if m.get("role") == "user"), "")
+    changes = knobs.spoken(header) | knobs.in_message(said)
+    try:
+        return now.turned(changes, for_one_request=True) if changes else now
+    except knobs.KnobError as error:
+        raise bad_request(str(error)) from None
+
+
+def _id(request: Request, field: str | None, marker: str) -> str:
+    """The client's X-Request-Id, unchecked, over the field request_id, over a made-up one; all as recorded."""
+    given = request.headers.get("x-request-id") or field or f"{random.getrandbits(64):016x}"
+    return f"chatcmpl-{marker}-{given}" if marker else f"chatcmpl-{given}"
+
+
+def _stream(model: Model, written: Chat, reply: Reply) -> None:
+    stream, call, asked = ChatStream(written), written.call, written.asked
+    reply.begin_stream()
+    try:
+        with model.engine.seats(call, asked.n, asked.priority, asked.salt, asked.prompt):
+            _generate(written, stream, reply)
+        reasons = [c.finish_reason for c in written.choices] if stream.has_ended else ["error"]
+    except EngineStopped:
+        for _, event in stream.aborted():
+            reply.event(event)
+        reasons = ["abort"]
+    _finish(model, call, reasons)
+    reply.end()
+
+
+def _generate(written: Chat, stream: ChatStream, reply: Reply) -> None:
+    """Write every event at its time; whoever is late writes several at once, as vLLM does."""
+    turned, call = written.knobs, written.call
+    events = stream.events()
+    if faults.are_late(turned):
+        events = faults.spoiled(events, turned)
+    interval_s = _interval_s(written) / written.asked.n
+    due_s = _first_token_s(written)
+    _sleep_until(due_s)
+    call.first_token_s = time.monotonic()
+    try:
+        for count, event in events:
+            if count and interval_s:
+                if due_s > time.monotonic():
+                    reply.flush()
+                    _sleep_until(due_s)
+                due_s += interval_s * count
+            call.completion_tokens += count
+            reply.event(event)
+    except faults.Hang:
+        reply.flush()
+        _stand_still()
+
+
+def _whole(model: Model, written: Chat, reply: Reply) -> None:
+    call, asked = written.call, written.asked
+    choices: Sequence[Choice] = [choice.cut(0) for choice in written.choices]
+    try:
+        with model.engine.seats(call, asked.n, asked.priority, asked.salt, asked.prompt):
+            choices = _generated(written)
+    except EngineStopped:  # it was still waiting
+        pass
+    _finish(model, call, [choice.finish_reason for choice in choices])
+    try:
+        reply.whole(written.whole(choices))
+    except faults.Hang:
+        reply.flush()
+        _stand_still()
+
+
+def _generated(written: Chat) -> Sequence[Choice]:
+    """The choices, after the time it takes; as far as they came by then when the engine stops. Raises ClientGone."""
+    call, choices = written.call, written.choices
+    begin_s, interval_s = _first_token_s(written), _interval_s(written)
+    try:
+        _sleep_until(begin_s)
+        call.first_token_s = time.monotonic()
+        _sleep_until(begin_s + interval_s * (max(choice.tokens for choice in choices) - 1))
+    except (ClientGone, EngineStopped) as error:
+        done = _tokens_by(time.monotonic() - begin_s, interval_s)
+        choices = [choice if choice.tokens <= done else choice.cut(done) for choice in choices]
+        if isinstance(error, ClientGone):
+            raise
+    finally:
+        call.completion_tokens = sum(choice.tokens for choice in choices)
+    return choices
+
+
+def _tokens_by(elapsed_s: float, interval_s: float) -> int:
+    """How many tokens one choice has that long after its first one."""
+    if elapsed_s < 0:
+        return 0
+    return 1 + int(elapsed_s / interval_s) if interval_s else 1
+
+
+def _first_token_s(written: Chat) -> float:
+    return written.call.scheduled_s + written.knobs.first_token_ms / 1000
+
+
+def _interval_s(written: Chat) -> float:
+    return 1 / written.knobs.tokens_per_s if written.knobs.tokens_per_s else 0.0
+
+
+def _sleep_until(moment_s: float) -> None:
+    left_s = moment_s - time.monotonic()
+    if left_s > 0:
+        gevent.sleep(left_s)
+
+
+def _stand_still() -> NoReturn:
+    """Until the client goes or the engine stops."""
+    while True:
+        gevent.sleep(_FOR_EVER_S)
+
+
+def _finish(model: Model, call: Call, reasons: Sequence[str]) -> None:
+    call.finished = reasons[0]
+    for reason in reasons:
+        model.engine.finished["stop" if reason == "tool_calls" else reason] += 1
+
+
+def record(call: Call) -> dict[str, object]:
+    """A call for /sim/requests; body: parsed, null when it was no JSON. Only tests ask for it."""
+    try:
+        body = orjson.loads(call.body)
+    except ValueError:
+        body = None
+    return {
+        "id": call.id,
+        "status": call.status,
+        "prompt_tokens": call.prompt_tokens,
+        "cached_tokens": call.cached_tokens,
+        "completion_tokens": call.completion_tokens,
+        "finished": call.finished,
+        "headers": call.headers,
+        "body": body,
+    }

@@ -1,0 +1,48 @@
+"""How a call to a backend can fail. Internal: completion translates these into GatewayErrors. Pure.
+
+No message here carries a byte of an answer: these errors reach logs.
+"""
+
+
+class UpstreamError(Exception):
+    """A backend did not answer as it should have."""
+
+
+class UpstreamRefused(UpstreamError):
+    """No connection: refused, unreachable, no such name, TLS that does not hold, or not connected in time."""
+
+
+class UpstreamCut(UpstreamError):
+    """The connection, or the stream, ended before the answer did."""
+
+
+class UpstreamSilence(UpstreamError):
+    """Nothing came within the time given. The connection is still as it was: one may wait on."""
+
+
+class UpstreamGarbage(UpstreamError):
+    """What came is not HTTP/1.1, or larger than allowed."""
+
+
+class UpstreamAborted(UpstreamError):
+    """We ended it ourselves: the client has left."""
+
+
+class MalformedStream(UpstreamError):
+    """HTTP, but not a stream of chat events."""
+
+
+class MalformedAnswer(UpstreamError):
+    """HTTP, but not a chat completion."""
+
+
+class UpstreamReported(UpstreamError):
+    """An error event inside a stream. status: the HTTP status it names, None when it names none."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(f"error event, status {status}")
+        self.status = status
+
+
+class GenerationAborted(UpstreamError):
+    """finish_reason "abort": vLLM was stopped, the text is cut short although the stream ends as if whole."""

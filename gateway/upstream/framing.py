@@ -1,0 +1,191 @@
+"""HTTP/1.1 as a client reads it (RFC 9112): heads, and bodies out of their framing. Pure; bytes in, bytes out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.upstream.errors import UpstreamGarbage
+
+HEAD_MAX_BYTES: Final = 64 * 1024
+_CHUNK_LINE_MAX_BYTES: Final = 8 * 1024
+_VERSION: Final = b"HTTP/1."
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """status: 200 to 599. headers: by lower-case name; several of one name joined by a comma."""
+
+    status: int
+    headers: Mapping[str, str]
+    is_http_1_0: bool = False
+
+    @property
+    def keeps_alive(self) -> bool:
+        options = self.headers.get("connection", "").lower()
+        return "keep-alive" in options if self.is_http_1_0 else "close" not in options
+
+
+class Body(Protocol):
+    """Takes a body out of its framing, read by read."""
+
+    is_complete: bool
+    surplus: bool  # bytes came behind the end: the connection is out of step
+    ends_with_connection: bool
+
+    def feed(self, data: bytes) -> bytes:
+        """The part of the body in `data`. Raises UpstreamGarbage."""
+
+
+def split_head(buffer: bytes) -> tuple[ResponseHead, bytes] | None:
+    """The head at the start of `buffer` and what follows it; None while it is not whole. Raises UpstreamGarbage."""
+    if not buffer.startswith(_VERSION[: len(buffer)]):
+        raise UpstreamGarbage("not an HTTP/1 status line")
+    end = buffer.find(b"\r\n\r\n")
+    if end > HEAD_MAX_BYTES or (end < 0 and len(buffer) > HEAD_MAX_BYTES):
+        raise UpstreamGarbage(f"a head of more than {HEAD_MAX_BYTES} bytes")
+    if end < 0:
+        return None
+    return _parse_head(buffer[:end]), buffer[end + 4 :]
+
+
+def _parse_head(head: bytes) -> ResponseHead:
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    version, _, rest = status_line.partition(" ")
+    status = rest[:3]
+    if version not in {"HTTP/1.1", "HTTP/1.0"} or not _is_number(status) or not 100 <= int(status) <= 599 or rest[3:4].strip():
+        raise UpstreamGarbage("not an HTTP/1 status line")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            raise UpstreamGarbage("not a header line")
+        name, value = name.lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return ResponseHead(int(status), headers, is_http_1_0=version == "HTTP/1.0")
+
+
+def body_of(head: ResponseHead) -> Body:
+    """The framing of the answer to a POST or GET. Raises UpstreamGarbage where head leaves it in doubt."""
+    if head.status in {204, 304}:
+        return SizedBody(0)
+    if (coding := head.headers.get("transfer-encoding")) is not None:
+        if coding.lower() != "chunked":
+            raise UpstreamGarbage("a transfer coding other than chunked")
+        return ChunkedBody()
+    if (length := head.headers.get("content-length")) is not None:
+        sizes = {size.strip() for size in length.split(",")}
+        size = sizes.pop()
+        if sizes or not _is_number(size):
+            raise UpstreamGarbage("no content length")
+        return SizedBody(int(size))
+    return UnboundedBody()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+class SizedBody:
+    """As long as Content-Length says."""
+
+    __slots__ = ("_left", "is_complete", "surplus")
+    ends_with_connection = False
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left = size_bytes
+        self.is_complete = size_bytes == 0
+        self.surplus = False
+
+    def feed(self, data: bytes) -> bytes:
+        self.surplus = len(data) > self._left
+        data = data[: self._left]
+        self._left -= len(data)
+        self.is_complete = self._left == 0
+        return data
+
+
+class UnboundedBody:
+    """Ends with the connection: whether it is whole, nobody can tell."""
+
+    __slots__ = ("is_complete",)
+    surplus = False
+    ends_with_connection = True
+
+    def __init__(self) -> None:
+        self.is_complete = False
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+
+class ChunkedBody:
+    """RFC 9112, 7.1. Extensions and trailers are read over."""
+
+    __slots__ = ("_in_trailer", "_left", "_rest", "_trailer_bytes", "is_complete", "surplus")
+    ends_with_connection = False
+
+    def __init__(self) -> None:
+        self._rest = b""  # an unfinished line
+        self._left = 0  # of the chunk at hand, with the line end behind it
+        self._in_trailer = False
+        self._trailer_bytes = 0
+        self.is_complete = False
+        self.surplus = False
+
+    def feed(self, data: bytes) -> bytes:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        parts: list[bytes] = []
+        at, size = 0, len(data)
+        while at < size and not self.is_complete:
+            if self._left:
+                at = self._take_chunk(data, at, parts)
+                continue
+            line_end = data.find(b"\r\n", at)
+            if line_end < 0:
+                self._keep_line(data[at:])
+                break
+            self._read_line(data[at:line_end])
+            at = line_end + 2
+            end = at + self._left - 2
+            if self._left and data.startswith(b"\r\n", end):  # whole, as vLLM's chunks mostly are
+                parts.append(data[at:end])
+                at = end + 2
+                self._left = 0
+        self.surplus = self.is_complete and at < size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _take_chunk(self, data: bytes, at: int, parts: list[bytes]) -> int:
+        """Take what is there of the chunk at `at`; returns where to go on."""
+        content = self._left - 2
+        if content > 0:
+            part = data[at : at + content]
+            parts.append(part)
+            at += len(part)
+            self._left -= len(part)
+        if self._left <= 2:
+            tail = data[at : at + self._left]
+            if tail != b"\r\n"[2 - self._left :][: len(tail)]:
+                raise UpstreamGarbage("a chunk longer than its size")
+            at += len(tail)
+            self._left -= len(tail)
+        return at
+
+    def _read_line(self, line: bytes) -> None:
+        if self._in_trailer:
+            self._trailer_bytes += len(line) + 2
+            if self._trailer_bytes > HEAD_MAX_BYTES:
+                raise UpstreamGarbage("a trailer without end")
+            self.is_complete = not line
+            return
+        digits = line.partition(b";")[0].rstrip(b" \t") if b";" in line else line
+        if not digits or len(digits) > 16 or digits.translate(None, b"0123456789abcdefABCDEF"):
+            raise UpstreamGarbage("no chunk size")
+        chunk_bytes = int(digits, 16)
+        self._left = chunk_bytes + 2 if chunk_bytes else 0
+        self._in_trailer = not chunk_bytes
+
+    def _keep_line(self, rest: bytes) -> None:
+        if len(rest) > _CHUNK_LINE_MAX_BYTES:
+            raise UpstreamGarbage("a chunk line without end")
+        self._rest = rest

@@ -1,0 +1,190 @@
+"""vLLM's event streams: reads into events, and each event into what the client may see. Pure.
+
+Wire format: vllm/entrypoints/openai/chat_completion/serving.py of vLLM 0.32, recorded in tests/recorded/*.body. An event,
+here, is its bytes without the blank line that ends it.
+"""
+
+import re
+from enum import Enum, auto
+from typing import Any, Final
+
+import orjson
+
+from gateway.upstream.errors import MalformedStream, UpstreamReported
+
+EVENT_MAX_BYTES: Final = 16 * 1024 * 1024
+BLANK_LINE: Final = b"\n\n"
+_DONE_SHOWN: Final = b"data: [DONE]\n\n"
+
+_BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
+# Keys stand in this order in every event of vLLM; what follows is the first choice. Names with escapes take the parse path.
+_HEAD: Final = re.compile(rb'data: \{"id":"[^"\\]*",("object":"[^"\\]*","created":)(\d+),"model":"[^"\\]*",("choices":\[\{)')
+# None of these can stand inside a JSON string, where a quote is never bare: they are keys wherever they are found.
+_USAGE_AFTER_CHOICES: Final = b'}],"usage":{'
+_UNFINISHED: Final = b'"finish_reason":null'
+_ABORTED: Final = b'"finish_reason":"abort"'
+_HIDDEN_KEYS: Final = ("system_fingerprint", "kv_transfer_params", "ec_transfer_params")
+
+
+class EventKind(Enum):
+    CONTENT = auto()
+    USAGE = auto()  # the usage of the whole call, without a choice
+    DONE = auto()
+    ABORTED = auto()  # content with finish_reason "abort": the backend was stopped
+    NOTHING = auto()  # comments, blank lines
+
+
+# Looking a member up in its class costs as much as finding a byte in an event.
+_CONTENT, _USAGE, _DONE, _NOTHING = EventKind.CONTENT, EventKind.USAGE, EventKind.DONE, EventKind.NOTHING
+
+
+class EventSplitter:
+    """Cuts a stream into events, the same ones whatever the reads."""
+
+    __slots__ = ("_parts", "_size_bytes")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []  # of the event at hand
+        self._size_bytes = 0
+
+    @property
+    def has_rest(self) -> bool:
+        """Is there more than blank lines behind the last whole event?"""
+        return bool(b"".join(self._parts).strip())
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that `data` completes, in order; where blank lines follow each other, empty ones or with a line end in front.
+
+        Raises MalformedStream when one outgrows EVENT_MAX_BYTES.
+        """
+        if self._parts:
+            self._keep(data)
+            if b"\n" not in data:  # no event ends here: a large one is joined once, not with every read
+                return []
+            data = b"".join(self._parts)
+            self._parts = []
+            self._size_bytes = 0
+        events = _BLANK_LINE_OR_CRLF.split(data) if b"\r" in data else data.split(BLANK_LINE)
+        if rest := events.pop():
+            self._keep(rest)
+        return events
+
+    def _keep(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._size_bytes += len(part)
+        if self._size_bytes > EVENT_MAX_BYTES:
+            raise MalformedStream(f"an event of more than {EVENT_MAX_BYTES} bytes")
+
+
+class EventRewriter:
+    """Turns each event of one backend stream into what the client sees.
+
+    The id is ours, the model is the alias, what names the backend is gone, usage stays where the client asked for it.
+    An event that begins as the first one did is rewritten as bytes; any other is parsed and rebuilt.
+    created_s: Unix seconds shown in place of the backend's; None keeps the backend's.
+    """
+
+    __slots__ = (
+        "_alias", "_completion_id", "_created_s", "_head", "_head_bytes", "_shown_head", "_shows_running_usage", "_shows_usage",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, completion_id: str, alias: str, created_s: int | None, shows_usage: bool, shows_running_usage: bool
+    ) -> None:
+        self._completion_id = completion_id
+        self._alias = alias
+        self._created_s = created_s
+        self._shows_usage = shows_usage
+        self._shows_running_usage = shows_running_usage
+        self._head: bytes | tuple[()] = ()  # not learnt: begins no event
+        self._head_bytes = 0
+        self._shown_head = b""
+
+    def rewrite(self, event: bytes) -> tuple[EventKind, bytes]:
+        """What `event` is, and what to send for it, with its blank line: b"" for nothing.
+
+        Raises UpstreamReported for an error event, MalformedStream for what is no chat event.
+        """
+        if not event.startswith(self._head) and not self._learn_head(event):
+            return self._rebuild(event)
+        # Behind the choices stands a flat usage and nothing else: no key is left that must be hidden.
+        choices, found, usage = event.rpartition(_USAGE_AFTER_CHOICES)
+        if not found or usage.find(b"}") != len(usage) - 2:
+            return self._rebuild(event)
+        if choices.rfind(_UNFINISHED) < 0 and _ABORTED in choices:
+            return EventKind.ABORTED, b""
+        if self._shows_running_usage:
+            return _CONTENT, self._shown_head + event[self._head_bytes :] + BLANK_LINE
+        return _CONTENT, self._shown_head + choices[self._head_bytes :] + b"}]}\n\n"
+
+    def _learn_head(self, event: bytes) -> bool:
+        match = _HEAD.match(event)
+        if match is None:
+            return False
+        between, created, rest = match.groups()
+        if self._created_s is not None:
+            created = b"%d" % self._created_s
+        names = (orjson.dumps(self._completion_id), orjson.dumps(self._alias))
+        self._head = match[0]
+        self._head_bytes = len(match[0])
+        self._shown_head = b'data: {"id":%b,%b%b,"model":%b,%b' % (names[0], between, created, names[1], rest)
+        return True
+
+    def _rebuild(self, event: bytes) -> tuple[EventKind, bytes]:
+        if event.startswith((b"\n", b"\r")):
+            return self.rewrite(event.lstrip(b"\r\n"))
+        data = event_data(event)
+        if data is None:
+            return _NOTHING, b""
+        if data == b"[DONE]":
+            return _DONE, _DONE_SHOWN
+        body = _chat_event(data)
+        for key in _HIDDEN_KEYS:
+            body.pop(key, None)
+        choices = body["choices"]
+        kind = _CONTENT
+        if any(choice.get("finish_reason") == "abort" for choice in choices):
+            return EventKind.ABORTED, b""
+        if not choices and body.get("usage"):
+            kind = _USAGE
+            if not self._shows_usage:
+                return kind, b""
+        elif not self._shows_running_usage:
+            body.pop("usage", None)
+        body |= {"id": self._completion_id, "model": self._alias}
+        if self._created_s is not None:
+            body["created"] = self._created_s
+        return kind, b"data: %b\n\n" % orjson.dumps(body)
+
+
+def event_data(event: bytes) -> bytes | None:
+    """The data of an event: its data lines without their names. None for an event that has none.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. An event named "error" raises
+    UpstreamReported.
+    """
+    lines = []
+    for line in event.splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" "))
+        elif name == b"event" and value.strip() == b"error":
+            raise UpstreamReported(None)
+    return b"\n".join(lines) if lines else None
+
+
+def _chat_event(data: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise MalformedStream("an event that is not JSON") from None
+    if not isinstance(body, dict):
+        raise MalformedStream("an event that is not a JSON object")
+    error = body.get("error")
+    if error is not None:
+        status = error.get("code") if isinstance(error, dict) else None
+        raise UpstreamReported(status if type(status) is int else None)
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise MalformedStream("an event without choices")
+    return body

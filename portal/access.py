@@ -1,0 +1,113 @@
+"""Who may open a page, and by which methods: the one door.
+
+Each view of the URLconf is declared with `public`, `signed_in` or `require`; a test walks the URLconf and fails on one
+that is not. A stranger's tenant and a tenant that does not exist give the same 404.
+"""
+
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, cast
+
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from django.views.decorators.cache import never_cache
+
+from accounts.models import Tenant, User
+from accounts.roles import Action, allows
+from portal.views import errors
+
+P = ParamSpec("P")
+Access = Literal["public", "signed_in"] | Action
+
+READ: Final = ("GET", "HEAD")
+
+
+class Page(Protocol):
+    """A view that says who may open it."""
+
+    access: Access
+
+    def __call__(self, request: HttpRequest, /, *args: Any, **kwargs: Any) -> HttpResponseBase: ...
+
+
+def public(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpResponseBase]], Page]:
+    """Anyone may open it."""
+
+    def declare(view: Callable[..., HttpResponseBase]) -> Page:
+        return _declared(view, "public", methods)
+
+    return declare
+
+
+def signed_in(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpResponseBase]], Page]:
+    """Anyone who signed in; others are sent to the sign-in page and come back afterwards."""
+
+    def declare(view: Callable[..., HttpResponseBase]) -> Page:
+        return _declared(_behind_sign_in(view), "signed_in", methods)
+
+    return declare
+
+
+def require(
+    action: Action, methods: Collection[str] = READ
+) -> Callable[[Callable[Concatenate[HttpRequest, Tenant, P], HttpResponseBase]], Page]:
+    """Members of the tenant whose role allows `action`, and operators. The URL's `slug` reaches the view as a Tenant."""
+
+    def declare(view: Callable[Concatenate[HttpRequest, Tenant, P], HttpResponseBase]) -> Page:
+        @wraps(view)
+        def of_tenant(request: HttpRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            return view(request, tenant_for(request, slug, action), *args, **kwargs)
+
+        return _declared(_behind_sign_in(of_tenant), action, methods)
+
+    return declare
+
+
+def tenant_for(request: HttpRequest, slug: str, action: Action) -> Tenant:
+    """The tenant, if the person may do `action` in it.
+
+    Raises Http404 when there is no such tenant and when the person is no member, not to be told apart;
+    PermissionDenied when a member's role does not allow it.
+    """
+    user = person(request)
+    tenant = Tenant.objects.visible_to(user).filter(slug=slug).first()
+    if tenant is None:
+        raise Http404
+    if not user.is_operator:
+        role = tenant.memberships.filter(user=user).values_list("role", flat=True).first()
+        if role is None or not allows(role, action):
+            raise PermissionDenied
+    return tenant
+
+
+def person(request: HttpRequest) -> User:
+    """Who signed in. Raises PermissionDenied for nobody: a view that asks is declared `signed_in` or `require`."""
+    if not isinstance(request.user, User):
+        raise PermissionDenied
+    return request.user
+
+
+def _behind_sign_in(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    # Not cached: the browser's back button must show nothing after sign-out.
+    @wraps(view)
+    @never_cache
+    def page(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path() if request.method in READ else "/")
+        return view(request, *args, **kwargs)
+
+    return page
+
+
+def _declared(view: Callable[..., HttpResponseBase], access: Access, methods: Collection[str]) -> Page:
+    @wraps(view)
+    def page(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method not in methods:
+            return errors.method_not_allowed(request, methods)
+        return view(request, *args, **kwargs)
+
+    declared = cast(Page, page)
+    declared.access = access
+    return declared

@@ -1,0 +1,7 @@
+"""The portal app: templates' tags, static files, management commands. It has no models."""
+
+from django.apps import AppConfig
+
+
+class PortalConfig(AppConfig):
+    name = "portal"

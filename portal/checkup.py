@@ -1,0 +1,224 @@
+"""Is the installation sound? Each check looks at the real thing and returns findings; a bad one says what to do."""
+
+import sys
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import requests
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from redis import Redis
+from redis.exceptions import RedisError
+
+from gateway.config.documents import MARKER
+from gateway.models import Backend, Publication
+from portal import home, processes
+from portal.settings import env
+from usage.store import connect
+
+POSTGRES_OLDEST: Final = 15
+REDIS_OLDEST: Final = 7
+HTTP_S: Final = (2.0, 4.0)  # connect, read
+START: Final = "Start it: deploy/up"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor. remedy: what to do when it is not good."""
+
+    name: str
+    is_good: bool
+    detail: str
+    remedy: str = ""
+
+
+def python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or later, then run deploy/up.")
+
+
+def time_zones() -> Finding:
+    try:
+        zoneinfo.ZoneInfo("Asia/Tokyo")
+    except zoneinfo.ZoneInfoNotFoundError:
+        return Finding("Time zones", False, "no zone data", "Install the package tzdata.")
+    return Finding("Time zones", True, f"{len(zoneinfo.available_timezones())} zones")
+
+
+def secrets() -> Finding:
+    """That they are there, settings have seen already; here: that they are of use, and closed to others."""
+    file = settings.SEKISHO_HOME / "secrets.env"
+    if file.exists() and file.stat().st_mode & 0o077:
+        return Finding("Secrets", False, f"{file} can be read by others", f"Run: chmod 600 '{file}'")
+    if len(settings.SECRET_KEY) < 32 or len(settings.SALT_KEY) < 16:
+        return Finding("Secrets", False, "too short", "SEKISHO_SECRET_KEY needs 32 characters, SEKISHO_SALT_KEY 16.")
+    for key_id, key in settings.FIELD_KEYS:
+        try:
+            Fernet(key)
+        except ValueError:
+            return Finding("Secrets", False, f"field key {key_id} is none of Fernet's", "Make one with Fernet.generate_key().")
+    return Finding("Secrets", True, str(file) if file.exists() else "from the environment")
+
+
+def database() -> Finding:
+    """Version, and the right to make tables. Asked over a plain connection: the pool would swallow the reason."""
+    connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
+    remedy = START if env.starts_postgres() else "Is it running, and DATABASE_URL right?"
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('server_version'), has_schema_privilege(current_schema(), 'CREATE')")
+            version, may_create = cursor.fetchone() or ("0", False)
+    except DatabaseError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return Finding("PostgreSQL", False, f"does not answer: {reason}", remedy)
+    if int(version.partition(".")[0]) < POSTGRES_OLDEST:
+        return Finding("PostgreSQL", False, version, f"Use version {POSTGRES_OLDEST} or later.")
+    if not may_create:
+        return Finding("PostgreSQL", False, "no right to make tables", "GRANT CREATE ON SCHEMA public TO the user.")
+    return Finding("PostgreSQL", True, version)
+
+
+def unapplied_migrations() -> list[str]:
+    """Names of the migrations that the database lacks."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [str(migration) for migration, _backwards in plan]
+
+
+def migrations() -> Finding:
+    try:
+        missing = unapplied_migrations()
+    except DatabaseError:
+        return Finding("Tables", False, "unknown, the database does not answer", "Mend the database first.")
+    if missing:
+        return Finding("Tables", False, f"{len(missing)} migrations missing", "Run: manage.py migrate")
+    return Finding("Tables", True, "up to date")
+
+
+def redis() -> Finding:
+    """Version, Lua and streams, and that it never drops keys by itself: quotas and configuration live there."""
+    remedy = START if env.starts_valkey() else "Is it running, and REDIS_URL right?"
+    try:
+        with connect(settings.REDIS_URL, max_connections=2, timeout_s=2) as client:
+            return _redis_finding(client)
+    except (RedisError, ValueError) as error:
+        return Finding("Redis", False, f"does not answer: {type(error).__name__}: {error}", remedy)
+
+
+def _redis_finding(client: Redis) -> Finding:
+    info = client.info()
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version", info["redis_version"]))
+    if int(version.partition(".")[0]) < REDIS_OLDEST:
+        return Finding(name, False, version, f"Use version {REDIS_OLDEST} or later.")
+    probe = "sekisho:doctor"
+    client.eval("redis.call('XADD', KEYS[1], '*', 'a', 'b') return redis.call('DEL', KEYS[1])", 1, probe)
+    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
+        return Finding(name, False, f"drops keys when full ({info['maxmemory_policy']})", "Set maxmemory-policy noeviction.")
+    return Finding(name, True, version)
+
+
+def published() -> Finding:
+    remedy = "Is the worker running? It publishes every 2 s."
+    try:
+        expected = Publication.objects.values_list("marker", flat=True).first()
+        with connect(settings.REDIS_URL, max_connections=2, timeout_s=2) as client:
+            held = client.get(MARKER)
+    except (DatabaseError, RedisError):
+        return Finding("Configuration", False, "unknown, a store does not answer", "Mend the stores first.")
+    if held is None or expected is None:
+        return Finding("Configuration", False, "not published", remedy)
+    if held.decode() != expected:
+        return Finding("Configuration", False, "Redis holds another one than the database", remedy)
+    return Finding("Configuration", True, "published")
+
+
+def backends() -> Iterator[Finding]:
+    """Each backend: does it answer, and does it serve the models that deployments ask of it?"""
+    try:
+        rows = list(Backend.objects.prefetch_related("deployments"))
+    except DatabaseError:
+        yield Finding("Backends", False, "unknown, the database does not answer", "Mend the database first.")
+        return
+    if not rows:
+        yield Finding("Backends", True, "none configured yet")
+    with _session() as session:
+        for row in rows:
+            yield _backend(row, session)
+
+
+def _backend(row: Backend, session: requests.Session) -> Finding:
+    name = f"Backend {row.name}"
+    try:
+        headers = {"Authorization": f"Bearer {row.credential}"} if row.credential else {}
+    except ValueError:
+        return Finding(name, False, "its credential cannot be decrypted", "Put its key back into SEKISHO_FIELD_KEYS.")
+    try:
+        health = session.get(f"{row.url}/health", timeout=HTTP_S, allow_redirects=False)
+        models = session.get(f"{row.url}/v1/models", headers=headers, timeout=HTTP_S, allow_redirects=False)
+    except requests.RequestException as error:
+        return Finding(name, False, f"{row.url} does not answer ({type(error).__name__})", "Is it running, and its URL right?")
+    if HTTPStatus.UNAUTHORIZED in (health.status_code, models.status_code):
+        return Finding(name, False, "refuses its credential", "Set the backend's API key.")
+    if health.status_code != 200 or models.status_code != 200:
+        statuses = f"/health {health.status_code}, /v1/models {models.status_code}"
+        return Finding(name, False, statuses, "Look into the backend's own log.")
+    try:
+        served = {model["id"] for model in models.json()["data"]}
+    except (ValueError, KeyError, TypeError):
+        return Finding(name, False, "/v1/models is no list of models", "Is it a vLLM server, and its URL the base?")
+    wanted = {deployment.served_model for deployment in row.deployments.all()}
+    if missing := sorted(wanted - served):
+        return Finding(name, False, f"does not serve {', '.join(missing)}", f"It serves: {', '.join(sorted(served))}.")
+    return Finding(name, True, f"serves {', '.join(sorted(wanted)) or 'no deployment yet'}")
+
+
+def servers() -> Iterator[Finding]:
+    """Gateway and portal: who holds the port, and is it ready?"""
+    running = home.addresses(settings.SEKISHO_HOME)
+    api = running.api if running else settings.GATEWAY_PUBLIC_URL
+    yield _server("Gateway", f"{api}/readyz")
+    if running:
+        yield _server("Portal", f"{running.portal}/sign-in/")
+
+
+def _server(name: str, url: str) -> Finding:
+    place = urlsplit(url)
+    where = f"{place.hostname}:{place.port or (443 if place.scheme == 'https' else 80)}"
+    try:
+        with _session() as session:
+            answer = session.get(url, timeout=HTTP_S, allow_redirects=False)
+    except requests.ConnectionError:
+        return Finding(name, False, f"nothing answers on {where}", START)
+    except requests.RequestException as error:
+        return Finding(name, False, f"{where}: {type(error).__name__}", "Look into its log.")
+    if "x-request-id" not in answer.headers:
+        return Finding(name, False, f"{where} is served by another program", "Stop that one, or choose another port.")
+    if answer.status_code != 200:
+        return Finding(name, False, f"{where} is not ready ({answer.status_code})", "Are the stores up and the worker running?")
+    return Finding(name, True, where)
+
+
+def worker() -> Finding:
+    if processes.worker_answers():
+        return Finding("Worker", True, "takes orders")
+    return Finding("Worker", False, "does not answer", "Start it: celery -A portal.celery worker --beat")
+
+
+def all_findings() -> Iterator[Finding]:
+    yield from (python(), time_zones(), secrets(), database(), migrations(), redis(), published())
+    yield from backends()
+    yield from servers()
+    yield worker()
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # a proxy of the environment would answer in the place of who is asked
+    return session

@@ -1,0 +1,1 @@
+"""One module a noun: all human input is checked here."""

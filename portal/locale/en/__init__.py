@@ -1,0 +1,1 @@
+"""English: formats and messages."""

@@ -1,0 +1,5 @@
+"""How dates read in English: of one width in a column, and never to be mistaken for another order of day and month."""
+
+DATE_FORMAT = "d M Y"
+TIME_FORMAT = "H:i"
+DATETIME_FORMAT = "d M Y, H:i"

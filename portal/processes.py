@@ -1,0 +1,138 @@
+"""The processes of one machine: their commands and environments, and how each shows that it serves. Knows no Django."""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from portal.supervisor import Role, http_answers
+
+SIMULATOR_PORT: Final = 8002
+PORTS_TRIED: Final = 100
+# Celery warns root of pickled tasks; ours are JSON.
+_QUIET: Final = "ignore:You're running the worker with superuser privileges"
+
+
+class NoFreePort(Exception):
+    """The message names the port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the processes of this start serve. Ports are free at the time of asking."""
+
+    home: Path
+    host: str
+    api_port: int
+    portal_port: int
+    simulator_port: int
+
+    @property
+    def api(self) -> str:
+        return f"http://{self._reached_at()}:{self.api_port}"
+
+    @property
+    def portal(self) -> str:
+        return f"http://{self._reached_at()}:{self.portal_port}"
+
+    @property
+    def simulator(self) -> str:
+        return f"http://127.0.0.1:{self.simulator_port}"
+
+    def bind(self, port: int) -> str:
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+    def _reached_at(self) -> str:
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"[{reached}]" if ":" in reached else reached
+
+
+def free_port(host: str, wanted: int, *, taken: tuple[int, ...] = ()) -> int:
+    """`wanted`, or the next port that is free; 0: any. Raises NoFreePort, OSError when `host` is not of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in range(wanted, min(wanted + PORTS_TRIED, 65536)) if wanted else [0] * PORTS_TRIED:
+        if port in taken:
+            continue
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does: a port in TIME_WAIT is free
+            try:
+                probe.bind((host, port))
+            except PermissionError as error:
+                raise NoFreePort(f"port {port} may not be bound by this user: choose one from 1024 up.") from error
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            found: int = probe.getsockname()[1]
+            if found not in taken:
+                return found
+    raise NoFreePort(f"no port is free from {wanted} to {wanted + PORTS_TRIED - 1} on {host}.")
+
+
+def gateway(place: Place, *, workers: int) -> Role:
+    more = {
+        "DJANGO_SETTINGS_MODULE": "portal.settings.gateway",
+        "SEKISHO_API_BIND": place.bind(place.api_port),
+        "SEKISHO_GATEWAY_WORKERS": str(workers),
+        "PROMETHEUS_MULTIPROC_DIR": str(place.home / "metrics"),
+    }
+    command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn/gateway.py"]
+    return Role("gateway", command, _environment(place, more), lambda: http_answers(f"{place.api}/readyz"))
+
+
+def portal(place: Place) -> Role:
+    more = {"DJANGO_SETTINGS_MODULE": "portal.settings.web", "SEKISHO_PORTAL_BIND": place.bind(place.portal_port)}
+    command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn/portal.py"]
+    return Role("portal", command, _environment(place, more), lambda: http_answers(f"{place.portal}/sign-in/"))
+
+
+def simulator(place: Place, *, model: str) -> Role:
+    command = [sys.executable, "manage.py", "simulate", "--host", "127.0.0.1", "--port", str(place.simulator_port)]
+    command += ["--model", model]
+    return Role("simulator", command, _environment(place, {}), lambda: http_answers(f"{place.simulator}/health"))
+
+
+def worker(place: Place) -> Role:
+    """The celery worker with beat inside: on one machine there is only one of each."""
+    # A pool of threads: its tasks wait for stores. Gossip and mingle talk to other workers, and there are none.
+    command = [
+        sys.executable,
+        "-W",
+        _QUIET,
+        "-m",
+        "celery",
+        "--quiet",
+        "-A",
+        "portal.celery",
+        "worker",
+        "--beat",
+        "--pool",
+        "threads",
+    ]
+    command += ["--concurrency", "4", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+    return Role("worker", command, _environment(place, {"DJANGO_SETTINGS_MODULE": "portal.settings.web"}), worker_answers)
+
+
+def worker_answers() -> bool:
+    """Does a celery worker take orders?"""
+    from kombu.exceptions import OperationalError
+
+    from portal.celery import app
+
+    try:
+        return bool(app.control.ping(timeout=0.5, limit=1))
+    except OperationalError:
+        return False
+
+
+def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:
+    shared = {
+        "SEKISHO_HOME": str(place.home),
+        "SEKISHO_GATEWAY_URL": place.api,
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **shared, **more}

@@ -1,0 +1,73 @@
+"""Designed error pages: what happened, one next step, the request id. They ask neither the database nor the session."""
+
+from collections.abc import Collection
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+
+from portal import context
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page(
+        request,
+        status=400,
+        title=_("This request could not be read"),
+        explanation=_("The address or the data your browser sent is malformed. Go back to the start page and try again."),
+    )
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page(
+        request,
+        status=403,
+        title=_("Your role does not allow this"),
+        explanation=_("If you need it for your work, ask an admin of this tenant to change your role."),
+    )
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return _page(
+        request,
+        status=403,
+        title=_("This form is out of date"),
+        explanation=_(
+            "Nothing was changed. Go back, reload the page and send the form again; your browser must accept cookies."
+        ),
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page(
+        request,
+        status=404,
+        title=_("There is nothing here for you"),
+        explanation=_("The page does not exist, or it belongs to a tenant you are not a member of."),
+    )
+
+
+def method_not_allowed(request: HttpRequest, methods: Collection[str]) -> HttpResponse:
+    response = _page(
+        request,
+        status=405,
+        title=_("This address cannot be opened like that"),
+        explanation=_("It is meant for a button on another page. Start from the start page."),
+    )
+    response["Allow"] = ", ".join(methods)
+    return response
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _page(
+        request,
+        status=500,
+        title=_("Something went wrong on our side"),
+        explanation=_("Try again in a minute. If it happens again, tell your operator the request id below."),
+    )
+
+
+def _page(request: HttpRequest, *, status: int, title: str, explanation: str) -> HttpResponse:
+    """Rendered without the request on purpose: no context processor then reads the session or the user."""
+    words = {"status": status, "title": title, "explanation": explanation}
+    return HttpResponse(render_to_string("errors/page.html", context.page(request) | words), status=status)

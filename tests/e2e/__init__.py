@@ -1,0 +1,1 @@
+"""The whole of it: real gunicorn, real sockets, official clients."""

@@ -1,0 +1,129 @@
+"""A whole gateway for tests: simulated vLLM, rows published through the real street, real gunicorn."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import redis
+import requests
+from django.conf import settings
+
+from accounts import audit, issuing
+from accounts.models import ApiKey, Tenant
+from gateway.models import Backend, Deployment, ModelAlias, PoolMember
+from tests import processes
+from tests.simulator import Simulator, simulator
+from usage.events import UsageEvent
+from usage.journal import STREAM
+
+BY = audit.By(actor=None, actor_label="tests")
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="session")
+def vllm() -> Iterator[Simulator]:
+    """One simulated vLLM that serves `tiny`; its knobs go back to their defaults before each test."""
+    with simulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Gateway]:
+    with processes.gateway(tmp_path_factory.mktemp("gateway"), workers=2) as running:
+        yield running
+
+
+@dataclass
+class Stand:
+    """The gateway with one tenant, `acme`, its alias `general` and a key for all of it."""
+
+    gateway: processes.Gateway
+    vllm: Simulator
+    acme: Tenant
+    key: ApiKey
+    secret: str
+    store: redis.Redis
+    deployment: Deployment
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def issue(self, tenant: Tenant | None = None, *, name: str, **terms: Any) -> tuple[ApiKey, str]:
+        return issuing.issue(tenant or self.acme, issuing.Terms(name=name, **terms), **BY)
+
+    def post(self, body: dict[str, Any] | None = None, *, secret: str | None = None, **options: Any) -> requests.Response:
+        """POST a chat completion; `body` is added to a minimal one."""
+        whole = {"model": "general", "messages": [{"role": "user", "content": "Hello"}]} | (body or {})
+        headers = {"Authorization": f"Bearer {secret or self.secret}"} | options.pop("headers", {})
+        return requests.post(self.gateway.url + CHAT, json=whole, headers=headers, timeout=60, **options)
+
+    def get(self, path: str, *, secret: str | None = None, **options: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {secret or self.secret}"} | options.pop("headers", {})
+        return requests.get(self.gateway.url + path, headers=headers, timeout=60, **options)
+
+    def until(self, check: Callable[[], bool], what: str, seconds: float = 20) -> None:
+        processes.wait_until(check, what, seconds=seconds)
+
+    def event(self, request_id: str) -> UsageEvent:
+        """The usage event of a call, once it is on the journal. Fails when there are two."""
+        self.until(lambda: bool(self._events(request_id)), f"no usage event of {request_id}")
+        (event,) = self._events(request_id)
+        return event
+
+    def events_of_acme(self) -> list[UsageEvent]:
+        """All usage events so far, in the order of their ends."""
+        entries = self.store.xrange(STREAM)
+        return [UsageEvent.from_dict(orjson.loads(fields[b"event"])) for _id, fields in entries]
+
+    def _events(self, request_id: str) -> list[UsageEvent]:
+        return [event for event in self.events_of_acme() if event.request_id == request_id]
+
+
+@pytest.fixture
+def stand(transactional_db: None, valkey: redis.Redis, vllm: Simulator, gateway_process: processes.Gateway) -> Stand:
+    vllm.reset()
+    backend = Backend.objects.create(name="gpu-1", url=vllm.url)
+    deployment = Deployment.objects.create(name="tiny", served_model="tiny", max_model_len=8192)
+    PoolMember.objects.create(deployment=deployment, backend=backend)
+    acme = Tenant.objects.create(slug="acme", name="Acme")
+    ModelAlias.objects.create(
+        tenant=acme,
+        name="general",
+        deployment=deployment,
+        display_name={"en": "General", "ja": "汎用"},
+        description={"en": "For everything", "ja": "汎用的な業務向けアシスタント。"},
+    )
+    key, secret = issuing.issue(acme, issuing.Terms(name="ci"), **BY)
+    publish()
+    ready = Stand(gateway_process, vllm, acme, key, secret, valkey, deployment)
+    await_configuration(ready)
+    return ready
+
+
+def publish() -> None:
+    """As the beat does every two seconds: here the flushed store of a fresh test is filled."""
+    from gateway.tasks import publish_configuration
+
+    publish_configuration()
+
+
+def await_configuration(stand: Stand) -> None:
+    """Every worker has seen the new configuration: twenty answers in a row, over new connections."""
+    for _ in range(20):
+        stand.until(lambda: stand.get("/v1/models").status_code == 200, "the configuration did not arrive")
+
+
+@pytest.fixture
+def fresh_gateway(tmp_path: Path) -> Iterator[Callable[..., processes.Gateway]]:
+    """Start further gateways with other settings; they end with the test."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(processes.gateway(tmp_path / f"gateway-{datetime.now():%f}", **options))  # noqa: DTZ005
+
+
+@pytest.fixture
+def redis_url() -> str:
+    return settings.REDIS_URL

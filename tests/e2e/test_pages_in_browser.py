@@ -1,0 +1,164 @@
+"""The portal's pages in a real browser: signing in, themes, languages, copying, and that nothing breaks on a phone."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django.live_server_helper import LiveServer
+
+from accounts import issuing
+from accounts.models import Tenant, User
+from gateway.models import Deployment, ModelAlias
+from tests.conftest import PASSWORD
+from tests.e2e.browser import CHROMIUM, Browser
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.django_db(transaction=True),
+]
+
+WIDE, PHONE = 1280, 390
+
+# Text that is harder to read than WCAG AA allows (4.5:1), as `ratio tag text`. Backgrounds here are opaque or none.
+FAINT_TEXT = """
+(() => {
+  const parts = (text) => text.match(/[\\d.]+/g).map(Number);
+  const luminance = (text) => {
+    const [r, g, b] = parts(text).slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const isClear = (text) => parts(text)[3] === 0;
+  const faint = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode()); ) {
+    const element = node.parentElement;
+    if (!node.data.trim() || !element.checkVisibility() || element.closest(".unseen")) continue;
+    let under = element;
+    while (under.parentElement && isClear(getComputedStyle(under).backgroundColor)) under = under.parentElement;
+    const [light, dark] = [getComputedStyle(element).color, getComputedStyle(under).backgroundColor].map(luminance).sort((a, b) => b - a);
+    const ratio = (light + 0.05) / (dark + 0.05);
+    if (!(ratio >= 4.5)) faint.push(`${ratio.toFixed(2)} ${element.tagName} ${node.data.trim()}`);
+  }
+  return faint;
+})()
+"""
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    opened = Browser(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def busy_acme(acme: Tenant, acme_viewer: User) -> Tenant:
+    """Acme with what makes pages burst: long names, many scopes, every state of a key."""
+    deployment = Deployment.objects.create(name="tiny", served_model="tiny")
+    texts = {"en": "A general model for everyday work. " * 3, "ja": "日々の業務に広く使える汎用のモデルです。" * 3}
+    for name in ("general", "a-very-long-alias-name/of-a-team:with-a-version-2026.11.20"):
+        ModelAlias.objects.create(
+            tenant=acme,
+            name=name,
+            deployment=deployment,
+            display_name={"en": "General", "ja": "汎用"},
+            description=texts,
+            max_output_tokens=131072,
+        )
+    scopes = ("chat", "models", "embeddings", "completions", "responses", "usage", "usage:tenant")
+    terms = issuing.Terms(
+        "a key whose name is about as long as names of keys are allowed",
+        scopes=scopes,
+        networks=["192.0.2.0/24", "2001:db8::/32"],
+    )
+    rotated, _ = issuing.issue(acme, terms, actor=None, actor_label="test")
+    issuing.rotate(rotated, overlap=timedelta(days=7), actor=None, actor_label="test")
+    limited = issuing.Terms("limited", aliases=["general"], expires_at=timezone.now() + timedelta(days=90))
+    issuing.issue(acme, limited, actor=None, actor_label="test")
+    issuing.revoke(issuing.issue(acme, issuing.Terms("old"), actor=None, actor_label="test")[0], actor=None, actor_label="test")
+    return acme
+
+
+def sign_in(browser: Browser, live_server: LiveServer, user: User, **window: Any) -> None:
+    browser.open(f"{live_server.url}/sign-in/", **window)
+    browser.evaluate(f"document.querySelector('[name=username]').value = '{user.email}'")
+    browser.evaluate(f"document.querySelector('[name=password]').value = {PASSWORD!r}")
+    browser.evaluate("document.querySelector('form .primary').click()")
+    browser.await_load()
+
+
+def test_person_signs_in_copies_the_base_url_and_signs_out(
+    browser: Browser, live_server: LiveServer, busy_acme: Tenant, acme_viewer: User
+) -> None:
+    sign_in(browser, live_server, acme_viewer, width=WIDE)
+    assert browser.evaluate("location.pathname") == "/t/acme/"
+    browser.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    browser.evaluate("document.querySelector('[data-copies=base-url]').click()")
+    browser.await_true("document.querySelector('[data-copies=base-url]').hasAttribute('data-copied')")
+    assert browser.evaluate("navigator.clipboard.readText()") == browser.evaluate(
+        "document.getElementById('base-url').textContent"
+    )
+    assert browser.evaluate("document.getElementById('announcement').textContent") == "Copied"
+    browser.evaluate("document.querySelector('.menu form button').click()")
+    browser.await_load()
+    assert browser.evaluate("location.pathname") == "/sign-in/"
+    assert browser.complaints == []
+
+
+def test_chosen_theme_is_in_force_at_once_and_in_the_next_page_as_sent(browser: Browser, live_server: LiveServer) -> None:
+    canvas = "getComputedStyle(document.documentElement).backgroundColor"
+    browser.prefer("light")
+    browser.open(f"{live_server.url}/sign-in/", width=WIDE)
+    light = browser.evaluate(canvas)
+    browser.evaluate("document.querySelector('[name=theme][value=dark]').click()")
+    dark = browser.evaluate(canvas)
+    assert dark != light
+    browser.open(f"{live_server.url}/sign-in/", width=WIDE)
+    sent = browser.evaluate("fetch(location.href).then((answer) => answer.text())")
+    assert '<html lang="en" data-theme="dark">' in sent
+    assert browser.evaluate(canvas) == dark
+    browser.evaluate("document.querySelector('[name=theme][value=system]').click()")
+    assert browser.evaluate(canvas) == light
+
+
+def test_language_button_turns_the_same_page_into_japanese(
+    browser: Browser, live_server: LiveServer, busy_acme: Tenant, acme_viewer: User
+) -> None:
+    sign_in(browser, live_server, acme_viewer, width=PHONE)
+    browser.evaluate("document.querySelector('[name=language][value=ja]').click()")
+    browser.await_load()
+    assert browser.evaluate("location.pathname") == "/t/acme/"
+    assert browser.evaluate("document.documentElement.lang") == "ja"
+    assert browser.evaluate("document.getElementById('keys').textContent") == "API キー"
+
+
+@pytest.mark.parametrize("language", ["ja", "en"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+def test_pages_fit_the_window_and_are_readable(
+    browser: Browser, live_server: LiveServer, busy_acme: Tenant, acme_viewer: User, language: str, theme: str, width: int
+) -> None:
+    browser.set_cookie(live_server.url, "django_language", language)
+    browser.set_cookie(live_server.url, "sekisho_theme", theme)
+
+    def assert_sound() -> None:
+        assert browser.evaluate("document.documentElement.lang") == language
+        assert browser.evaluate(OVERFLOW) <= 0
+        assert browser.evaluate(FAINT_TEXT) == []
+        # The console names the page itself when its status is 404; anything else is a fault.
+        here = browser.evaluate("location.href")
+        assert [line for line in browser.complaints if not line.endswith(here)] == []
+
+    browser.open(f"{live_server.url}/nowhere/", width=width)
+    assert_sound()
+    browser.open(f"{live_server.url}/sign-in/", width=width)
+    assert_sound()
+    sign_in(browser, live_server, acme_viewer, width=width)
+    browser.evaluate("document.querySelector('.menu').open = true")
+    assert_sound()
+    is_cards = browser.evaluate("getComputedStyle(document.querySelector('.records tr')).display") == "block"
+    assert is_cards == (width == PHONE)

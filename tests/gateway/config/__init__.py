@@ -1,0 +1,1 @@
+"""Tests of the configuration street, on the real stores."""

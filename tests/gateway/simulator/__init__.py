@@ -1,0 +1,1 @@
+"""Tests of the vLLM stand-in, over real sockets against the real process."""

@@ -1,0 +1,111 @@
+"""Start the vLLM stand-in as a process of its own: `with simulator(first_token_ms=50) as sim: sim.url ...`."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PROJECT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 20.0
+
+
+class Simulator:
+    """A running stand-in. url: without /v1."""
+
+    def __init__(self, options: Sequence[str], *, waits: bool = True) -> None:
+        command = [sys.executable, "-m", "gateway.simulator", "--port", "0", *options]
+        self.process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        found = re.search(r"http://\S+", self.process.stdout.readline())
+        if found is None:
+            self.kill()
+            raise RuntimeError(f"the simulator did not start with {options}")
+        self.url = found[0]
+        self.address = (str(urlsplit(self.url).hostname), int(urlsplit(self.url).port or 0))
+        if waits:
+            wait_until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        try:
+            self._call("GET", "/sim/knobs")
+        except OSError:
+            return False
+        return True
+
+    def knobs(self, **changes: object) -> dict[str, Any]:
+        """Turn knobs from now on; returns how all of them stand."""
+        return self._call("POST", "/sim/knobs", changes)
+
+    def reset(self) -> None:
+        """The knobs as at the start, and no request remembered."""
+        self._call("DELETE", "/sim/knobs")
+        self._call("DELETE", "/sim/requests")
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The chat requests so far, oldest first: id, status, prompt_tokens, completion_tokens, finished, headers, body."""
+        return self._call("GET", "/sim/requests")
+
+    def metrics(self) -> dict[str, float]:
+        """Each sample of /metrics by its name without `vllm:` and labels; rows of the same name are added up."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=PATIENCE_S) as response:
+            lines = response.read().decode().splitlines()
+        sums: dict[str, float] = {}
+        for line in lines:
+            if not line.startswith("#"):
+                name = line.removeprefix("vllm:").partition("{")[0]
+                sums[name] = sums.get(name, 0.0) + float(line.rpartition(" ")[2])
+        return sums
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+            return json.load(response)
+
+    def stop(self) -> int:
+        """SIGTERM, and wait; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self._ended()
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, as when the machine goes."""
+        self.process.kill()
+        self._ended()
+
+    def _ended(self) -> int:
+        code = self.process.wait(PATIENCE_S)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+
+@contextmanager
+def simulator(*options: str, waits: bool = True, **knobs: object) -> Iterator[Simulator]:
+    """Run one with command line options and knobs; killed at the end if it still runs.
+
+    waits=False: do not wait until it answers (slow start).
+    """
+    turned = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in knobs.items()]
+    started = Simulator([*options, *turned], waits=waits)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.kill()
+
+
+def wait_until(is_so: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    """Poll until is_so(); AssertionError when it never is."""
+    deadline_s = time.monotonic() + patience_s
+    while not is_so():
+        assert time.monotonic() < deadline_s, "what was waited for did not come"
+        time.sleep(0.005)
