@@ -7,16 +7,17 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.web")
+    if sys.argv[1:2] == ["up"]:
+        from portal import up
+
+        sys.exit(up.main(sys.argv[2:]))  # before Django: settings refuse to load without the secrets that it makes
+
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    from portal import home
-
     try:
-        if sys.argv[1:2] == ["up"]:
-            home.prepare(sys.argv[2:])  # settings refuse to load without secrets, and `up` is what makes them
         execute_from_command_line(sys.argv)
-    except (ImproperlyConfigured, home.HomeUnusable) as error:
+    except ImproperlyConfigured as error:
         sys.exit(f"sekisho: {error}")
 
 

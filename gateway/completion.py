@@ -1,6 +1,6 @@
 """complete(): one call to a model, as a sentence. Read this first; each verb has its own room.
 
-resolve the alias -> shape the request for it -> take the first backend's answer -> relay it, or return it whole
+    resolve the alias -> shape the request for it -> take the first backend's answer -> relay it, or return it whole
 """
 
 from collections.abc import Callable
@@ -14,19 +14,31 @@ from gateway.api.errors import error_event
 from gateway.call import Call
 from gateway.config import directory
 from gateway.config.documents import Alias, Deployment
-from gateway.exceptions import GatewayError, InternalError, ModelNotFound, Overloaded, UpstreamTimeout, UpstreamUnavailable
+from gateway.exceptions import (
+    ClientLeft,
+    GatewayError,
+    InternalError,
+    ModelNotFound,
+    Overloaded,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from gateway.principal import Principal
 from gateway.upstream.answers import read_answer, shown
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.encoding import encode, end_user_label
-from gateway.upstream.metering import CEILING_TOKENS, Meter
+from gateway.upstream.metering import CEILING_TOKENS, Meter, Usage
 from gateway.upstream.opening import first_answer
+from gateway.upstream.pace import Pace
 from gateway.upstream.relay import Relay
 from gateway.upstream.sse import EventRewriter
 from usage.events import Outcome
 from usage.store import StoreUnavailable
 
 ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024
+BYTES_A_TOKEN: Final = 4  # of a request's JSON: about right for English, and for Japanese with its 3 bytes a character
+
+pace: Final = Pace()
 
 
 def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | Relay:
@@ -39,13 +51,14 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     alias, deployment = resolve(call, principal, request.model)
     upstream = shape(call, principal, request, alias)
     body = encode(upstream.fields, request, deployment, principal.tenant)
-    meter = Meter(
-        choices=upstream.fields.get("n") or 1,
-        prompt_estimate_tokens=len(body) // 4,
-        ceiling_tokens=deployment.max_model_len or CEILING_TOKENS,
-    )
+    meter = partial(meter_for, upstream, deployment, body)
     receive = partial(relayed, call, request, meter) if request.stream else partial(whole, call, meter)
-    return first_answer(call, deployment, body, receive=receive)
+    try:
+        return first_answer(call, deployment, body, receive=receive)
+    except ClientLeft:
+        usage = usage_at_leaving(call, upstream, body) if not request.stream else meter().usage()
+        call.end(status=499, outcome="client_left", error_code="client_left", usage=usage)
+        raise
 
 
 def resolve(call: Call, principal: Principal, model: str) -> tuple[Alias, Deployment]:
@@ -74,15 +87,9 @@ def shape(call: Call, principal: Principal, request: ChatRequest, alias: Alias) 
     return upstream
 
 
-def relayed(call: Call, request: ChatRequest, meter: Meter, response: UpstreamResponse) -> Relay:
+def relayed(call: Call, request: ChatRequest, new_meter: Callable[[], Meter], response: UpstreamResponse) -> Relay:
     """A relay whose first event is there, or is only slow: until then the answer's status is open."""
-    rewriter = EventRewriter(
-        completion_id=f"chatcmpl-{call.request_id}",
-        alias=call.alias,
-        created_s=None,
-        shows_usage=request.include_usage,
-        shows_running_usage=request.continuous_usage,
-    )
+    meter = new_meter()
 
     def ended(outcome: Outcome, code: str | None) -> None:
         if relay.first_event_at_s is not None:
@@ -91,7 +98,13 @@ def relayed(call: Call, request: ChatRequest, meter: Meter, response: UpstreamRe
 
     relay = Relay(
         response,
-        rewriter,
+        EventRewriter(
+            completion_id=f"chatcmpl-{call.request_id}",
+            alias=call.alias,
+            created_s=None,
+            shows_usage=request.include_usage,
+            shows_running_usage=request.continuous_usage,
+        ),
         meter,
         error_event=lambda code: error_event(error_of(code, call.alias)),
         on_end=ended,
@@ -103,7 +116,7 @@ def relayed(call: Call, request: ChatRequest, meter: Meter, response: UpstreamRe
     return relay
 
 
-def whole(call: Call, meter: Meter, response: UpstreamResponse) -> bytes:
+def whole(call: Call, new_meter: Callable[[], Meter], response: UpstreamResponse) -> bytes:
     """A plain answer, read to its end, sanitised and metered."""
     try:
         answer = read_answer(response.read_all(ANSWER_MAX_BYTES, call.deadline))
@@ -111,9 +124,28 @@ def whole(call: Call, meter: Meter, response: UpstreamResponse) -> bytes:
     finally:
         response.close(reuse=False)
     body = shown(answer, completion_id=f"chatcmpl-{call.request_id}", alias=call.alias)
-    meter.note_answer(answer.get("usage"), completion_estimate_tokens=len(body) // 4)
-    call.end(status=200, outcome="completed", usage=meter.usage())
+    meter = new_meter()
+    meter.note_answer(answer.get("usage"), completion_estimate_tokens=len(body) // BYTES_A_TOKEN)
+    usage = meter.usage()
+    pace.note(call.deployment or "", tokens=usage.completion_tokens // len(answer["choices"]), seconds=call.elapsed_ms() / 1000)
+    call.end(status=200, outcome="completed", usage=usage)
     return body
+
+
+def meter_for(upstream: Upstream, deployment: Deployment, body: bytes) -> Meter:
+    """A meter of its own for each try: what a failed backend generated is nobody's."""
+    return Meter(
+        choices=upstream.fields.get("n") or 1,
+        prompt_estimate_tokens=len(body) // BYTES_A_TOKEN,
+        ceiling_tokens=deployment.max_model_len or CEILING_TOKENS,
+    )
+
+
+def usage_at_leaving(call: Call, upstream: Upstream, body: bytes) -> Usage:
+    """What a plain call had probably used when its client left: the backend tells only with the whole answer."""
+    most = upstream.fields.get("max_tokens") or CEILING_TOKENS
+    tokens = pace.expected_tokens(call.deployment or "", seconds=call.elapsed_ms() / 1000, most=most)
+    return Usage(len(body) // BYTES_A_TOKEN, 0, tokens * (upstream.fields.get("n") or 1), "estimated")
 
 
 def error_of(code: str, alias: str) -> GatewayError:

@@ -3,7 +3,6 @@
 import sys
 import zoneinfo
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -11,36 +10,21 @@ from urllib.parse import urlsplit
 import requests
 from cryptography.fernet import Fernet
 from django.conf import settings
-from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
-from redis import Redis
+from django.db import DatabaseError
 from redis.exceptions import RedisError
 
 from gateway.config.documents import MARKER
 from gateway.models import Backend, Publication
-from portal import home, processes
-from portal.settings import env
+from portal import home, processes, stores
+from portal.stores import START, Finding
 from usage.store import connect
 
-POSTGRES_OLDEST: Final = 15
-REDIS_OLDEST: Final = 7
 HTTP_S: Final = (2.0, 4.0)  # connect, read
-START: Final = "Start it: deploy/up"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the doctor. remedy: what to do when it is not good."""
-
-    name: str
-    is_good: bool
-    detail: str
-    remedy: str = ""
 
 
 def python() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or later, then run deploy/up.")
+    """Told, not judged: an older one cannot even read this code."""
+    return Finding("Python", True, ".".join(map(str, sys.version_info[:3])))
 
 
 def time_zones() -> Finding:
@@ -66,62 +50,14 @@ def secrets() -> Finding:
     return Finding("Secrets", True, str(file) if file.exists() else "from the environment")
 
 
-def database() -> Finding:
-    """Version, and the right to make tables. Asked over a plain connection: the pool would swallow the reason."""
-    connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
-    remedy = START if env.starts_postgres() else "Is it running, and DATABASE_URL right?"
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('server_version'), has_schema_privilege(current_schema(), 'CREATE')")
-            version, may_create = cursor.fetchone() or ("0", False)
-    except DatabaseError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Finding("PostgreSQL", False, f"does not answer: {reason}", remedy)
-    if int(version.partition(".")[0]) < POSTGRES_OLDEST:
-        return Finding("PostgreSQL", False, version, f"Use version {POSTGRES_OLDEST} or later.")
-    if not may_create:
-        return Finding("PostgreSQL", False, "no right to make tables", "GRANT CREATE ON SCHEMA public TO the user.")
-    return Finding("PostgreSQL", True, version)
-
-
-def unapplied_migrations() -> list[str]:
-    """Names of the migrations that the database lacks."""
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [str(migration) for migration, _backwards in plan]
-
-
 def migrations() -> Finding:
     try:
-        missing = unapplied_migrations()
+        missing = stores.unapplied_migrations()
     except DatabaseError:
         return Finding("Tables", False, "unknown, the database does not answer", "Mend the database first.")
     if missing:
         return Finding("Tables", False, f"{len(missing)} migrations missing", "Run: manage.py migrate")
     return Finding("Tables", True, "up to date")
-
-
-def redis() -> Finding:
-    """Version, Lua and streams, and that it never drops keys by itself: quotas and configuration live there."""
-    remedy = START if env.starts_valkey() else "Is it running, and REDIS_URL right?"
-    try:
-        with connect(settings.REDIS_URL, max_connections=2, timeout_s=2) as client:
-            return _redis_finding(client)
-    except (RedisError, ValueError) as error:
-        return Finding("Redis", False, f"does not answer: {type(error).__name__}: {error}", remedy)
-
-
-def _redis_finding(client: Redis) -> Finding:
-    info = client.info()
-    name = "Valkey" if "valkey_version" in info else "Redis"
-    version = str(info.get("valkey_version", info["redis_version"]))
-    if int(version.partition(".")[0]) < REDIS_OLDEST:
-        return Finding(name, False, version, f"Use version {REDIS_OLDEST} or later.")
-    probe = "sekisho:doctor"
-    client.eval("redis.call('XADD', KEYS[1], '*', 'a', 'b') return redis.call('DEL', KEYS[1])", 1, probe)
-    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        return Finding(name, False, f"drops keys when full ({info['maxmemory_policy']})", "Set maxmemory-policy noeviction.")
-    return Finding(name, True, version)
 
 
 def published() -> Finding:
@@ -142,7 +78,7 @@ def published() -> Finding:
 def backends() -> Iterator[Finding]:
     """Each backend: does it answer, and does it serve the models that deployments ask of it?"""
     try:
-        rows = list(Backend.objects.prefetch_related("deployments"))
+        rows = list(Backend.objects.prefetch_related("memberships__deployment"))
     except DatabaseError:
         yield Finding("Backends", False, "unknown, the database does not answer", "Mend the database first.")
         return
@@ -173,7 +109,7 @@ def _backend(row: Backend, session: requests.Session) -> Finding:
         served = {model["id"] for model in models.json()["data"]}
     except (ValueError, KeyError, TypeError):
         return Finding(name, False, "/v1/models is no list of models", "Is it a vLLM server, and its URL the base?")
-    wanted = {deployment.served_model for deployment in row.deployments.all()}
+    wanted = {member.deployment.served_model for member in row.memberships.all()}
     if missing := sorted(wanted - served):
         return Finding(name, False, f"does not serve {', '.join(missing)}", f"It serves: {', '.join(sorted(served))}.")
     return Finding(name, True, f"serves {', '.join(sorted(wanted)) or 'no deployment yet'}")
@@ -212,7 +148,7 @@ def worker() -> Finding:
 
 
 def all_findings() -> Iterator[Finding]:
-    yield from (python(), time_zones(), secrets(), database(), migrations(), redis(), published())
+    yield from (python(), time_zones(), secrets(), stores.database(), migrations(), stores.redis(), published())
     yield from backends()
     yield from servers()
     yield worker()

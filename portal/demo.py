@@ -13,10 +13,10 @@ from accounts import audit, issuing
 from accounts.models import ApiKey, Tenant, User
 from accounts.scopes import CHAT, MODELS, USAGE
 from gateway.models import Backend, Deployment, ModelAlias, PoolMember
+from portal.processes import SIMULATED_MODEL
 
 ADMIN_EMAIL: Final = "admin@localhost"
 TENANT: Final = "demo"
-SERVED_MODEL: Final = "demo"
 KEY_NAME: Final = "quickstart"
 ALIASES: Final = (
     (
@@ -54,7 +54,7 @@ def seed_tenant(backend_url: str) -> Tenant:
     if backend.url != backend_url:
         backend.url = backend_url
         backend.save(update_fields=["url"])
-    deployment, is_new = Deployment.objects.get_or_create(name="demo", defaults={"served_model": SERVED_MODEL})
+    deployment, is_new = Deployment.objects.get_or_create(name="demo", defaults={"served_model": SIMULATED_MODEL})
     if is_new:
         PoolMember.objects.create(deployment=deployment, backend=backend)
     facts = {"name": "Demo 株式会社", "is_demo": True, "time_zone": "Asia/Tokyo"}

@@ -3,7 +3,6 @@
 Django-free, because settings refuse to load without the secrets that are made here.
 """
 
-import argparse
 import base64
 import fcntl
 import json
@@ -13,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
+
+from portal.settings import env
 
 
 class HomeUnusable(Exception):
@@ -45,17 +46,17 @@ class Addresses:
     pid: int
 
 
-def prepare(arguments: list[str]) -> None:
-    """Before settings load: point SEKISHO_HOME at the `--home` of `arguments`, and see that it holds all secrets."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--home")
-    given, _ = parser.parse_known_args(arguments)
-    if given.home is not None:
-        os.environ["SEKISHO_HOME"] = str(Path(given.home).absolute())
-    from portal.settings import env  # reads SEKISHO_HOME and secrets.env when imported: only now may it
+def prepare(folder: str | None) -> Path:
+    """Before settings load: make `folder` the state folder (None: the usual one) and see that it holds all secrets.
 
-    make_secrets(env.home(), os.environ)
+    Returns its path. Raises HomeUnusable.
+    """
+    if folder is not None:
+        os.environ["SEKISHO_HOME"] = str(Path(folder).absolute())
+    state = env.home()
+    make_secrets(state, os.environ)
     env.read_secrets()
+    return state
 
 
 def make_secrets(state: Path, environment: Mapping[str, str]) -> None:

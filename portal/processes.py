@@ -12,6 +12,7 @@ from typing import Final
 from portal.supervisor import Role, http_answers
 
 SIMULATOR_PORT: Final = 8002
+SIMULATED_MODEL: Final = "demo"
 PORTS_TRIED: Final = 100
 # Celery warns root of pickled tasks; ours are JSON.
 _QUIET: Final = "ignore:You're running the worker with superuser privileges"
@@ -90,9 +91,9 @@ def portal(place: Place) -> Role:
     return Role("portal", command, _environment(place, more), lambda: http_answers(f"{place.portal}/sign-in/"))
 
 
-def simulator(place: Place, *, model: str) -> Role:
-    command = [sys.executable, "manage.py", "simulate", "--host", "127.0.0.1", "--port", str(place.simulator_port)]
-    command += ["--model", model]
+def simulator(place: Place) -> Role:
+    command = [sys.executable, "-m", "gateway.simulator", "--host", "127.0.0.1", "--port", str(place.simulator_port)]
+    command += ["--model", SIMULATED_MODEL, "--enable-prompt-tokens-details"]
     return Role("simulator", command, _environment(place, {}), lambda: http_answers(f"{place.simulator}/health"))
 
 

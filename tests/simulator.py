@@ -1,17 +1,17 @@
 """Start the vLLM stand-in as a process of its own: `with simulator(first_token_ms=50) as sim: sim.url ...`."""
 
-import json
 import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import requests
 
 PROJECT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 20.0
@@ -26,17 +26,20 @@ class Simulator:
         assert self.process.stdout is not None
         found = re.search(r"http://\S+", self.process.stdout.readline())
         if found is None:
-            self.kill()
+            self.process.kill()
             raise RuntimeError(f"the simulator did not start with {options}")
         self.url = found[0]
         self.address = (str(urlsplit(self.url).hostname), int(urlsplit(self.url).port or 0))
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy
+        self._session.headers["connection"] = "close"  # an idle connection would be closed under it
         if waits:
             wait_until(self.is_ready)
 
     def is_ready(self) -> bool:
         try:
             self._call("GET", "/sim/knobs")
-        except OSError:
+        except requests.ConnectionError:
             return False
         return True
 
@@ -55,21 +58,17 @@ class Simulator:
 
     def metrics(self) -> dict[str, float]:
         """Each sample of /metrics by its name without `vllm:` and labels; rows of the same name are added up."""
-        with urllib.request.urlopen(self.url + "/metrics", timeout=PATIENCE_S) as response:
-            lines = response.read().decode().splitlines()
         sums: dict[str, float] = {}
-        for line in lines:
+        for line in self._session.get(self.url + "/metrics", timeout=PATIENCE_S).text.splitlines():
             if not line.startswith("#"):
                 name = line.removeprefix("vllm:").partition("{")[0]
                 sums[name] = sums.get(name, 0.0) + float(line.rpartition(" ")[2])
         return sums
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"}
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
-            return json.load(response)
+        response = self._session.request(method, self.url + path, json=body, timeout=PATIENCE_S)
+        response.raise_for_status()
+        return response.json()
 
     def stop(self) -> int:
         """SIGTERM, and wait; the exit code."""

@@ -9,6 +9,7 @@ The fields are in fields.py, one by one; here is what they mean together. Errors
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from gateway.api.checks import INT64_MAX, MAX_DEPTH, MAX_PROBLEMS, Problem, below, structure_problem
@@ -149,7 +150,7 @@ def for_alias(request: ChatRequest, alias: Alias, tenant: Tenant) -> Upstream:
         (place, "is not available for this model.") for grant, place in request.privileged.items() if grant not in alias.grants
     ]
     if tenant.unknown_fields == "reject":
-        problems += [(_printable(name), "is not a known field.") for name in request.unknown]
+        problems += [(_printable(name), "is not a known field.") for name in islice(request.unknown, MAX_PROBLEMS)]
     fields = {**alias.defaults, **request.forwarded}
     max_tokens = _output_limit(request, alias, fields)
     if max_tokens is not None:
@@ -161,8 +162,8 @@ def for_alias(request: ChatRequest, alias: Alias, tenant: Tenant) -> Upstream:
         fields = {**request.unknown, **fields}
     dropped = request.ignored
     if request.unknown and tenant.unknown_fields == "drop":
-        dropped += tuple(dict.fromkeys(map(_printable, request.unknown)))
-    return Upstream(fields, dropped[:_MAX_NAMES_LISTED])
+        dropped += tuple(dict.fromkeys(map(_printable, islice(request.unknown, _MAX_NAMES_LISTED))))
+    return Upstream(fields, dropped)
 
 
 def default_problems(defaults: Mapping[str, Any]) -> list[Problem]:

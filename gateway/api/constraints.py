@@ -130,10 +130,13 @@ STRUCTURED_OUTPUTS: Final = refined(
 )
 
 
+BACKEND_GRANTS: Final = frozenset({"structured_outputs._backend", "structured_outputs._backend_was_auto"})
+
+
 def backend_grants(structured_outputs: Mapping[str, Any]) -> dict[str, str]:
     """The grants that checked structured outputs need, each with its path: vLLM keeps `_backend*` for itself."""
-    names = (name for name, value in structured_outputs.items() if name.startswith("_") and value is not None)
-    return {path: path for path in (f"structured_outputs.{name}" for name in names)}
+    paths = (f"structured_outputs.{name}" for name, value in structured_outputs.items() if value is not None)
+    return {path: path for path in paths if path in BACKEND_GRANTS}
 
 
 # ---- chat_template_kwargs

@@ -38,6 +38,7 @@ from gateway.api.checks import (
     string,
 )
 from gateway.api.constraints import (
+    BACKEND_GRANTS,
     CHAT_TEMPLATE_KWARGS,
     GRAMMAR_MAX_CHARS,
     RESPONSE_FORMAT,
@@ -46,7 +47,7 @@ from gateway.api.constraints import (
     TOOL_CHOICE,
     TOOLS,
 )
-from gateway.api.messages import MESSAGES
+from gateway.api.messages import MEDIA_GRANTS, MESSAGES
 
 FieldClass = Literal["forward", "check", "owned", "privileged", "ignored"]
 FORWARD: Final = "forward"
@@ -79,7 +80,7 @@ _TOKEN_IDS: Final = list_of(_TOKEN_ID, MAX_TOKEN_IDS)
 _STOP: Final = string(1_024, min_chars=1)
 _ANY_OBJECT: Final = any_object(SCHEMA_MAX_BYTES)
 _OBJECT: Final = record({})
-_DOCUMENTS: Final = list_of(mapping_of(string(256), TEXT, 64), 1_024)
+_DOCUMENTS: Final = list_of(mapping_of(string(256), TEXT, 32), 1_024)
 _TOKEN_DIGITS: Final = matching(re.compile(r"[0-9]{1,10}", re.ASCII), "a token id in digits")
 _LOGIT_BIAS: Final = mapping_of(_TOKEN_DIGITS, number(-100, 100), 1_024)
 _PATTERN_SIZE: Final = integer(0, 4_096)
@@ -233,7 +234,8 @@ _ROWS: Final = (
 
 FIELDS: Final[Mapping[str, Field]] = {row.name: row for row in _ROWS}
 REQUIRED: Final = tuple(row.name for row in _ROWS if row.required)
-SENT_UPSTREAM: Final = frozenset({FORWARD, CHECK, PRIVILEGED})
+# Everything an alias can grant: the privileged fields, and what is privileged inside other fields.
+GRANTS: Final = frozenset(row.name for row in _ROWS if row.kind == PRIVILEGED) | MEDIA_GRANTS | BACKEND_GRANTS
 
 
 def describe_fields() -> list[dict[str, str]]:

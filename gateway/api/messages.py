@@ -82,7 +82,8 @@ _UNTYPED_PARTS: Final[Mapping[str, Check]] = {
 }
 # Where vLLM may look for media: with a `uuid` it goes by these names and not by `type`, so a text part with an image_url
 # would fetch that URL.
-_MEDIA_MEMBERS: Final = frozenset({*_PARTS, "image_pil"} - {"text", "refusal", "thinking", "file"})
+_WITHOUT_MEDIA: Final = frozenset({"text", "refusal", "thinking", "file"})
+_MEDIA_MEMBERS: Final = frozenset({*_PARTS, "image_pil"} - _WITHOUT_MEDIA)
 
 _NOT_A_PART: Final[Problems] = (("", "must be an object with a type, or a string."),)
 _UNKNOWN_PART: Final[Problems] = ((".type", f"must be {' or '.join(_PARTS)}."),)
@@ -94,14 +95,17 @@ def _find_in_part(part: Any) -> Problems:
     if type(part) is not dict:
         return _NOT_A_PART
     kind, checks = part.get("type"), _PARTS
+    if kind == "text" and len(part) == 2 and type(part.get("text")) is str:
+        return FINE
     if kind is None:
         kind, checks = next((name for name in _UNTYPED_PARTS if name in part), None), _UNTYPED_PARTS
     check = checks.get(kind) if type(kind) is str else None
     if check is None:
         return _UNKNOWN_PART
-    strangers = _MEDIA_MEMBERS & (part.keys() - {kind})
-    if strangers:
-        return [(f".{name}", "does not belong to a part of this type.") for name in sorted(strangers)]
+    if len(part) > 2:  # beside its type and what that type requires
+        strangers = [name for name in part if name != kind and name in _MEDIA_MEMBERS and part[name] is not None]
+        if strangers:
+            return [(f".{name}", "does not belong to a part of this type.") for name in strangers]
     return check.find(part)
 
 
@@ -139,6 +143,7 @@ def _find_in_assistant(message: Mapping[str, Any]) -> Problems:
 
 _OF_ROLE: Final = {"assistant": _find_in_assistant, "tool": _TOOL.find, "function": _FUNCTION.find}
 _SPEAKERS: Final = frozenset({"system", "developer", "user", "assistant"})
+_ROLES: Final = _SPEAKERS | _OF_ROLE.keys()
 _ROLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)  # vLLM hands any role to the model's template
 
 _NOT_A_MESSAGE: Final[Problems] = (("", "must be an object."),)
@@ -152,7 +157,7 @@ def _find_in_message(message: Any) -> Problems:
     if type(message) is not dict:
         return _NOT_A_MESSAGE
     role = message.get("role")
-    if type(role) is not str or not _ROLE.fullmatch(role):
+    if type(role) is not str or not (role in _ROLES or _ROLE.fullmatch(role)):
         return (_BAD_ROLE,)
     if len(message) == 2 and type(message.get("content")) is str and role in _SPEAKERS:
         return FINE  # almost every message there is
@@ -179,12 +184,11 @@ MESSAGES: Final = list_of(_MESSAGE, MAX_MESSAGES, min_items=1)
 
 def without_nulls(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Checked messages as vLLM wants them: clients write null for what they leave out, which it takes for content alone."""
-    return [
-        {name: value for name, value in message.items() if value is not None or name == "content"}
-        if None in message.values()
-        else message
-        for message in messages
-    ]
+    return [_without_nulls(message) if None in message.values() else message for message in messages]
+
+
+def _without_nulls(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in message.items() if value is not None or name == "content"}
 
 
 # ---- grants
@@ -192,6 +196,7 @@ def without_nulls(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
 REMOTE_MEDIA: Final = "remote_media"  # the backend fetches a URL of the client's: a way into the network it stands in
 MEDIA_UUID: Final = "media_uuid"  # names an entry of the backend's media cache, which all tenants share
 EMBEDS: Final = "embeds"  # tensors that the backend deserialises (CVE-2025-62164)
+MEDIA_GRANTS: Final = frozenset({REMOTE_MEDIA, MEDIA_UUID, EMBEDS})
 
 
 def media_grants(messages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -201,7 +206,7 @@ def media_grants(messages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         content = message.get("content")
         if type(content) is list:
             for position, part in enumerate(content):
-                if type(part) is dict:
+                if type(part) is dict and ("uuid" in part or part.get("type") not in _WITHOUT_MEDIA):
                     for grant in _grants_of_part(part):
                         needed.setdefault(grant, f"messages[{index}].content[{position}]")
     return needed

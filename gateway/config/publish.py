@@ -5,10 +5,7 @@ no stale document can stay. Redis out: the notes wait, the worker tries again ev
 backup or short of its last second: its marker is not the one the database remembers, and everything is written anew.
 """
 
-import json
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from typing import Any, Final, cast
@@ -20,7 +17,8 @@ from django.db.models.signals import post_delete, post_save
 from uuid_utils.compat import uuid7
 
 from accounts.models import ApiKey, Tenant
-from gateway.config.documents import CHANGES, CHANGES_KEPT, MARKER, PLATFORM, key_key, tenant_key
+from gateway.config.documents import CHANGES, CHANGES_KEPT, MARKER, key_key, tenant_key
+from gateway.config.rows import Document, all_documents, noted_documents
 from gateway.models import Backend, ConfigChange, Deployment, ModelAlias, PoolMember, Publication
 from usage.store import RedisError, connect
 
@@ -29,16 +27,6 @@ BATCH: Final = 1000
 TIMEOUT_S: Final = 2.0
 _LOCK: Final = 0x5365_6B69_7368_6F02  # beside accounts.audit's
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What Redis shall hold under `name`; body None: nothing."""
-
-    kind: str
-    object_id: str
-    name: str
-    body: bytes | None = field(repr=False)
 
 
 def note(kind: str, object_id: str = "") -> None:
@@ -85,7 +73,7 @@ def publish_all() -> None:
             return
         client.delete(MARKER)
         _delete_strangers(client)
-        documents = _all_documents()
+        documents = all_documents()
         while batch := list(islice(documents, BATCH)):
             client.mset({document.name: document.body for document in batch if document.body is not None})
         pipe = client.pipeline(transaction=True)
@@ -122,7 +110,7 @@ def _drain_batch() -> None:
         _lock()
         notes = list(ConfigChange.objects.order_by("pk")[:BATCH])
         if notes:
-            _write(list(_documents(notes)))
+            _write(list(noted_documents(notes)))
             ConfigChange.objects.filter(pk__in=[n.pk for n in notes]).delete()
 
 
@@ -202,112 +190,3 @@ def _try_lock() -> bool:
 @cache
 def _client(url: str) -> redis.Redis:
     return connect(url, max_connections=8, timeout_s=TIMEOUT_S)
-
-
-def _documents(notes: Iterable[ConfigChange]) -> Iterator[Document]:
-    """The current documents that `notes` name, and the platform's: it shows a little of every tenant and key."""
-    named: dict[str, set[str]] = {Kind.TENANT: set(), Kind.KEY: set(), Kind.PLATFORM: set()}
-    for change in notes:
-        named[change.kind].add(change.object_id)
-    yield _platform_document()
-    tenants = {str(row.pk): row for row in _tenants().filter(pk__in=named[Kind.TENANT])}
-    for tenant_id in sorted(named[Kind.TENANT]):
-        yield _tenant_document(tenant_id, tenants.get(tenant_id))
-    keys = {row.lookup_id: row for row in ApiKey.objects.filter(lookup_id__in=named[Kind.KEY])}
-    for lookup_id in sorted(named[Kind.KEY]):
-        yield _key_document(lookup_id, keys.get(lookup_id))
-
-
-def _all_documents() -> Iterator[Document]:
-    yield _platform_document()
-    for tenant in _tenants().iterator(chunk_size=BATCH):
-        yield _tenant_document(str(tenant.pk), tenant)
-    for key in ApiKey.objects.iterator(chunk_size=BATCH):
-        yield _key_document(key.lookup_id, key)
-
-
-def _tenants() -> models.QuerySet[Tenant]:
-    aliases = ModelAlias.objects.select_related("deployment").order_by("name")
-    return Tenant.objects.prefetch_related(models.Prefetch("aliases", queryset=aliases))
-
-
-def _platform_document() -> Document:
-    members = PoolMember.objects.select_related("backend").order_by("backend__name")
-    deployments = list(Deployment.objects.order_by("name").prefetch_related(models.Prefetch("members", queryset=members)))
-    # Backends come from the pools that name them, not from a query of their own that could see a later moment.
-    backends = {m.backend.name: m.backend for d in deployments for m in d.members.all()}
-    origins = Tenant.objects.filter(is_active=True).values_list("cors_origins", flat=True)
-    body = {
-        "backends": [{"name": b.name, "url": b.url, "credential": b.credential_ciphertext} for b in backends.values()],
-        "deployments": [
-            {
-                "name": d.name,
-                "served_model": d.served_model,
-                "members": [{"backend": m.backend.name, "weight": m.weight} for m in d.members.all()],
-                "max_model_len": d.max_model_len,
-                "schedules_by_priority": d.schedules_by_priority,
-            }
-            for d in deployments
-        ],
-        "cors_origins": sorted({origin for tenant in origins for origin in tenant}),
-        "has_imported_keys": ApiKey.objects.filter(is_imported=True, revoked_at=None).exists(),
-    }
-    return Document(Kind.PLATFORM, "", PLATFORM, _dump(body))
-
-
-def _tenant_document(tenant_id: str, tenant: Tenant | None) -> Document:
-    body = None
-    if tenant is not None:
-        body = {
-            "id": tenant_id,
-            "slug": tenant.slug,
-            "name": tenant.name,
-            "is_active": tenant.is_active,
-            "error_dialect": tenant.error_dialect,
-            "unknown_fields": tenant.unknown_fields,
-            "time_zone": tenant.time_zone,
-            "priority": tenant.priority,
-            "cors_origins": sorted(tenant.cors_origins),
-            "aliases": [_alias(alias) for alias in tenant.aliases.all()],
-        }
-    return Document(Kind.TENANT, tenant_id, tenant_key(tenant_id), _dump(body))
-
-
-def _alias(alias: ModelAlias) -> dict[str, Any]:
-    return {
-        "name": alias.name,
-        "deployment": alias.deployment.name,
-        "created_s": int(alias.created_at.timestamp()),
-        "max_output_tokens": alias.max_output_tokens,
-        "display_name": alias.display_name,
-        "description": alias.description,
-        "max_choices": alias.max_choices,
-        "max_stops": alias.max_stops,
-        "grants": sorted(alias.grants),
-        "defaults": alias.defaults,
-    }
-
-
-def _key_document(lookup_id: str, key: ApiKey | None) -> Document:
-    body = None
-    if key is not None:
-        body = {
-            "id": str(key.pk),
-            "lookup_id": lookup_id,
-            "tenant_id": str(key.tenant_id),
-            "name": key.name,
-            "pepper_id": key.pepper_id,
-            "digest": key.digest,
-            "is_active": key.revoked_at is None,
-            "expires_at_s": key.expires_at.timestamp() if key.expires_at else None,
-            "scopes": sorted(key.scopes),
-            "aliases": None if key.aliases is None else sorted(key.aliases),
-            "networks": key.networks,
-            "error_dialect": key.error_dialect,
-        }
-    return Document(Kind.KEY, lookup_id, key_key(lookup_id), _dump(body))
-
-
-def _dump(body: dict[str, Any] | None) -> bytes | None:
-    """Not by orjson: it refuses integers over 64 bits, and one such default would hold up every change after it."""
-    return None if body is None else json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,6 +1,7 @@
 """`python -m gateway.simulator`: the stand-in as a process of its own. Needs no Django, and no monkey patching."""
 
 import argparse
+import gc
 import signal
 import sys
 from dataclasses import fields
@@ -11,7 +12,7 @@ from gevent.event import Event
 from gateway.simulator.asks import Served
 from gateway.simulator.knobs import Knobs
 from gateway.simulator.model import Model
-from gateway.simulator.server import Server
+from gateway.simulator.server import IDLE_S, Server
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--api-key", help="then /v1/* needs it as Bearer")
     parser.add_argument("--max-model-len", type=int, default=8192, help="tokens (default 8192)")
     parser.add_argument("--slow-start-s", type=float, default=0.0, help="refuse connections for so long at first")
+    parser.add_argument("--keep-alive-s", type=float, default=IDLE_S, help="close idle connections after this (default 5)")
     parser.add_argument("--shutdown-timeout", type=float, default=0.0, help="seconds for running requests on SIGTERM")
     parser.add_argument("--no-tools", action="store_true", help="as vLLM without --tool-call-parser")
     for option in (
@@ -63,9 +65,11 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)
     try:
-        server = Server(_model(options), options.host, options.port)
+        server = Server(_model(options), options.host, options.port, keep_alive_s=options.keep_alive_s)
     except (ValueError, OSError) as error:
         parser.exit(1, f"simulate: {error}\n")
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # 10,000 remembered calls are not looked through every few hundred requests
     server.serve(slow_start_s=options.slow_start_s)
     host, port = server.address
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

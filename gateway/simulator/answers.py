@@ -62,7 +62,7 @@ def answer(asked: Ask, knobs: Knobs) -> list[Choice]:
         return [_tool_choice(asked, called) for _ in range(asked.n)]
     if asked.choices or asked.schema is not None:
         text = asked.choices[0] if asked.choices else orjson.dumps(sample(asked.schema)).decode()
-        return [_guided(asked, text) for _ in range(asked.n)]
+        return [_ended(tuple(tokens.split(text)), asked.max_tokens)] * asked.n
     return [_text(asked, knobs, index) for index in range(asked.n)]
 
 
@@ -76,9 +76,8 @@ def _reasoning(text: str) -> bytes:
     return b'{"reasoning":%b}' % orjson.dumps(text)
 
 
-@lru_cache(512)
-def _steps(deltas: tuple[str, ...]) -> tuple[Step, ...]:
-    """One token each. Kept: the usual answers are few, and thousands of streams carry them."""
+def _steps(deltas: Sequence[str]) -> tuple[Step, ...]:
+    """One token each."""
     return tuple((1, _content(delta)) for delta in deltas)
 
 
@@ -97,18 +96,18 @@ def _text(asked: Ask, knobs: Knobs, index: int) -> Choice:
         stopped = _stopped(asked, pieces)
         if stopped:
             return stopped
-    choice = _ended(asked, pieces)
+    choice = _ended(pieces, asked.max_tokens)
     return _with_reasoning(asked, choice, knobs.reasoning_tokens) if knobs.reasoning_tokens else choice
 
 
-def _guided(asked: Ask, text: str) -> Choice:
-    return _ended(asked, tuple(tokens.split(text)))
+@lru_cache(512)
+def _ended(pieces: tuple[str, ...], max_tokens: int) -> Choice:
+    """By the end token, which is an event with empty text, or by the limit before it.
 
-
-def _ended(asked: Ask, pieces: tuple[str, ...]) -> Choice:
-    """By the end token, which is an event with empty text, or by the limit before it."""
-    if len(pieces) >= asked.max_tokens:
-        pieces = pieces[: asked.max_tokens]
+    Kept: the usual answers are few, and thousands of calls in a load test get the same ones.
+    """
+    if len(pieces) >= max_tokens:
+        pieces = pieces[:max_tokens]
         return Choice(pieces, _steps(pieces), "".join(pieces), "length")
     return Choice((*pieces, tokens.END), _steps((*pieces, "")), "".join(pieces), "stop")
 

@@ -116,7 +116,7 @@ def _prompt(
             raise bad_request(f"{served.models[0]} is not a multimodal model")
     text = tokens.chat_prompt(messages, tools)
     try:
-        text.encode()
+        text.isascii() or text.encode()
     except UnicodeEncodeError:
         raise bad_request("TextEncodeInput must be Union[TextInputSequence, Tuple[InputSequence, InputSequence]]") from None
     limit = served.max_model_len

@@ -110,13 +110,13 @@ def _generate(written: Chat, stream: ChatStream, reply: Reply) -> None:
     call.first_token_s = time.monotonic()
     try:
         for count, event in events:
-            if count and interval_s:
-                if due_s > time.monotonic():
-                    reply.flush()
-                    _sleep_until(due_s)
-                due_s += interval_s * count
             call.completion_tokens += count
             reply.event(event)
+            due_s += interval_s * count
+            # Waiting comes last: whatever ends the wait, every token made is counted and on its way.
+            if interval_s and stream.steps_left and due_s > time.monotonic():
+                reply.flush()
+                _sleep_until(due_s)
     except faults.Hang:
         reply.flush()
         _stand_still()
@@ -124,12 +124,11 @@ def _generate(written: Chat, stream: ChatStream, reply: Reply) -> None:
 
 def _whole(model: Model, written: Chat, reply: Reply) -> None:
     call, asked = written.call, written.asked
-    choices: Sequence[Choice] = [choice.cut(0) for choice in written.choices]
     try:
         with model.engine.seats(call, asked.n, asked.priority, asked.salt, asked.prompt):
             choices = _generated(written)
-    except EngineStopped:  # it was still waiting
-        pass
+    except EngineStopped:  # while it waited for its turn
+        choices = [choice.cut(0) for choice in written.choices]
     _finish(model, call, [choice.finish_reason for choice in choices])
     try:
         reply.whole(written.whole(choices))

@@ -142,6 +142,7 @@ class ChatStream:
         self._asked = chat.asked
         self._told = [0] * len(chat.choices)  # steps of each choice
         self._tokens = [0] * len(chat.choices)
+        self.steps_left = sum(len(choice.steps) for choice in chat.choices)
         self._has_begun = False
         self.has_ended = False
         call_id, model = orjson.dumps(chat.call.id), orjson.dumps(chat.model)
@@ -195,6 +196,7 @@ class ChatStream:
         count, delta = choice.steps[place]
         self._told[index] = place + 1
         self._tokens[index] += count
+        self.steps_left -= 1
         finish = b"null"
         if place + 1 == len(choice.steps):
             finish = b'%b,"stop_reason":%b' % (orjson.dumps(choice.finish_reason), orjson.dumps(choice.stop_reason))

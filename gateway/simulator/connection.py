@@ -37,6 +37,7 @@ class Connection:
         self._inbox = bytearray()
         self._outbox = bytearray()
         self._drip_s = 0.0
+        self._hides_disconnect = False
         self.idle_since_s: float | None = None
 
     def next_request(self) -> http11.Request | None:
@@ -88,7 +89,9 @@ class Connection:
 
         A second request on the same connection ends the watch and hides the disconnect, as it does in vLLM.
         """
-        self._readable.start(self._on_readable)
+        self._hides_disconnect = bool(self._inbox)
+        if not self._hides_disconnect:
+            self._readable.start(self._on_readable)
         try:
             yield
         finally:
@@ -103,6 +106,7 @@ class Connection:
             data = b""
         self._readable.stop()
         self._inbox += data
+        self._hides_disconnect = bool(data)
         if not data:
             self._greenlet.kill(ClientGone, block=False)
 
@@ -130,7 +134,10 @@ class Connection:
                 self._hub.wait(self._writable)
                 continue
             except OSError:
-                raise ClientGone from None
+                if not self._hides_disconnect:
+                    raise ClientGone from None
+                outbox.clear()
+                return
             del outbox[:sent]
             if self._drip_s:
                 gevent.sleep(self._drip_s)

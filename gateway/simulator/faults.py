@@ -1,5 +1,6 @@
 """What the knobs spoil: requests that fail before any answer, and answers that end, stall or rot on the way."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Final
@@ -49,17 +50,21 @@ def are_late(knobs: Knobs) -> bool:
 
 def spoiled(events: Iterator[Event], knobs: Knobs) -> Iterator[Event]:
     """The events until the knobs' moment comes. Raises Cut, Reset, Hang or EngineStopped."""
-    for place, (count, event) in enumerate(events):
+    for place in itertools.count():
         stop(place, knobs)
-        if place == knobs.half_event_after:
-            yield 0, event[: len(event) // 2]
-            raise Cut
         if place == knobs.error_event_after:
             yield 0, errors.event(f"{errors.ENGINE_DEAD} {knobs.canary}".rstrip())
             yield 0, DONE
             return
         if place == knobs.abort_after:
             raise EngineStopped
+        made = next(events, None)
+        if made is None:
+            return
+        count, event = made
+        if place == knobs.half_event_after:
+            yield count, event[: len(event) // 2]
+            raise Cut
         yield count, garbage(len(event)) if knobs.garbage else event
 
 

@@ -21,8 +21,9 @@ LINGER_S: Final = 4.5  # a draining server stays that long after its last reques
 class Server:
     """Bound when made, so that the port is known and others are refused it; serve() begins to listen."""
 
-    def __init__(self, model: Model, host: str, port: int) -> None:
+    def __init__(self, model: Model, host: str, port: int, *, keep_alive_s: float = IDLE_S) -> None:
         self.model = model
+        self._keep_alive_s = keep_alive_s
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.socket(family, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,9 +90,9 @@ class Server:
 
     def _close_idle(self) -> None:
         while True:
-            gevent.sleep(0.25)
+            gevent.sleep(min(0.25, self._keep_alive_s))
             for connection in list(self._connections):
-                connection.end_idle(IDLE_S)
+                connection.end_idle(self._keep_alive_s)
 
     def stop(self, shutdown_timeout_s: float = 0.0) -> None:
         """As vLLM on SIGTERM: close the port and end what runs with finish_reason abort.

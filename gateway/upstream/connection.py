@@ -4,22 +4,20 @@ import contextlib
 import socket
 import ssl
 from time import monotonic
-from typing import Final
 
 from gateway.upstream.errors import UpstreamAborted, UpstreamCut, UpstreamGarbage, UpstreamRefused, UpstreamSilence
 from gateway.upstream.framing import Body, ResponseHead, body_of, split_head
-
-READ_BYTES: Final = 64 * 1024
+from gateway.upstream.receiver import receiver_of
 
 
 class Connection:
     """Owned by one greenlet; only `abort` may be called from others. Whatever raises leaves a connection fit to be closed."""
 
-    __slots__ = ("_body", "_early", "_head", "_is_aborted", "_sock", "_timeout_s", "has_answered")
+    __slots__ = ("_body", "_early", "_head", "_is_aborted", "_receiver", "_sock", "has_answered")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._timeout_s = sock.gettimeout()
+        self._receiver = receiver_of(sock)
         self._is_aborted = False
         self._head: ResponseHead | None = None
         self._body: Body | None = None
@@ -45,8 +43,8 @@ class Connection:
         """Write a whole request, head and body in one. Raises UpstreamCut, UpstreamSilence, UpstreamAborted."""
         self.has_answered = False
         self._head = self._body = None
-        self._set_timeout(deadline - monotonic())
         try:
+            self._sock.settimeout(_time_left(deadline - monotonic()))
             self._sock.sendall(request)
         except TimeoutError:
             raise UpstreamSilence("the request was not taken in time") from None
@@ -107,7 +105,6 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Has an idle connection become readable? It was closed, or holds bytes that nobody asked for."""
-        self._timeout_s = 0.0
         self._sock.settimeout(0.0)
         try:
             # The class's own recv: TLS refuses to peek, and it is the bytes underneath that tell.
@@ -125,15 +122,15 @@ class Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        self._receiver.close()
         with contextlib.suppress(OSError):
             self._sock.close()
 
     def _receive(self, timeout_s: float) -> bytes:
         if self._is_aborted:
             raise UpstreamAborted
-        self._set_timeout(timeout_s)
         try:
-            data = self._sock.recv(READ_BYTES)
+            data = self._receiver.receive(_time_left(timeout_s))
         except TimeoutError:
             raise UpstreamSilence("no byte in time") from None
         except OSError as error:
@@ -148,9 +145,8 @@ class Connection:
     def _broken(self, error: OSError) -> UpstreamAborted | UpstreamCut:
         return UpstreamAborted() if self._is_aborted else UpstreamCut(f"{type(error).__name__}: {error}")
 
-    def _set_timeout(self, timeout_s: float) -> None:
-        if timeout_s <= 0:
-            raise UpstreamSilence("no time left")
-        if timeout_s != self._timeout_s:
-            self._timeout_s = timeout_s
-            self._sock.settimeout(timeout_s)
+
+def _time_left(seconds: float) -> float:
+    if seconds <= 0:
+        raise UpstreamSilence("no time left")
+    return seconds

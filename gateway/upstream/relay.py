@@ -72,7 +72,7 @@ class Relay:
                 return False
             self._abandon()
             raise
-        except UpstreamError:
+        except BaseException:
             self._abandon()
             raise
         return True

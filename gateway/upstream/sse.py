@@ -53,7 +53,7 @@ class EventSplitter:
         return bool(b"".join(self._parts).strip())
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The events that `data` completes, in order; where blank lines follow each other, empty ones or with a line end in front.
+        """The events that `data` completes, in order. Where blank lines follow each other, some are blank or begin with one.
 
         Raises MalformedStream when one outgrows EVENT_MAX_BYTES.
         """

@@ -77,7 +77,6 @@ LOCALE_PATHS = [BASE_DIR / "portal" / "locale"]
 FORMAT_MODULE_PATH = ["portal.locale"]
 USE_I18N = True
 LANGUAGE_COOKIE_AGE = 365 * 86400  # seconds
-LANGUAGE_COOKIE_SAMESITE = "Lax"
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # served from the apps' own folders: no collectstatic step to forget

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 
 from portal import context
@@ -70,4 +71,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def _page(request: HttpRequest, *, status: int, title: str, explanation: str) -> HttpResponse:
     """Rendered without the request on purpose: no context processor then reads the session or the user."""
     words = {"status": status, "title": title, "explanation": explanation}
-    return HttpResponse(render_to_string("errors/page.html", context.page(request) | words), status=status)
+    response = HttpResponse(render_to_string("errors/page.html", context.page(request) | words), status=status)
+    add_never_cache_headers(response)
+    return response

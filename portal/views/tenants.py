@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import ApiKey, Tenant
 from accounts.roles import Action
+from gateway.models import ModelAlias
 from portal import snippets
 from portal.access import person, require, signed_in
 
@@ -29,7 +30,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @require(Action.VIEW)
 def show(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     user = person(request)
-    aliases = tenant.aliases.order_by("name")
+    aliases = ModelAlias.objects.filter(tenant=tenant).order_by("name")
     if user.is_operator:  # what backs an alias is nobody else's to know
         aliases = aliases.select_related("deployment")
     # Revoked keys last: they are history.

@@ -12,6 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,8 @@ class Browser:
     def close(self) -> None:
         os.close(self._out)
         os.close(self._in)
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(self._pid, 0)
 
     def _await(self, wanted: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:

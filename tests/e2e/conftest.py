@@ -72,6 +72,11 @@ class Stand:
         (event,) = self._events(request_id)
         return event
 
+    def running(self) -> int:
+        """Calls that the simulated vLLM is generating for, or holds in its queue."""
+        metrics = self.vllm.metrics()
+        return int(metrics["num_requests_running"] + metrics["num_requests_waiting"])
+
     def events_of_acme(self) -> list[UsageEvent]:
         """All usage events so far, in the order of their ends."""
         entries = self.store.xrange(STREAM)

@@ -27,7 +27,8 @@ FAINT_TEXT = """
 (() => {
   const parts = (text) => text.match(/[\\d.]+/g).map(Number);
   const luminance = (text) => {
-    const [r, g, b] = parts(text).slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = parts(text).slice(0, 3).map((v) => linear(v / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const isClear = (text) => parts(text)[3] === 0;
@@ -38,7 +39,8 @@ FAINT_TEXT = """
     if (!node.data.trim() || !element.checkVisibility() || element.closest(".unseen")) continue;
     let under = element;
     while (under.parentElement && isClear(getComputedStyle(under).backgroundColor)) under = under.parentElement;
-    const [light, dark] = [getComputedStyle(element).color, getComputedStyle(under).backgroundColor].map(luminance).sort((a, b) => b - a);
+    const colours = [getComputedStyle(element).color, getComputedStyle(under).backgroundColor];
+    const [light, dark] = colours.map(luminance).sort((a, b) => b - a);
     const ratio = (light + 0.05) / (dark + 0.05);
     if (!(ratio >= 4.5)) faint.push(`${ratio.toFixed(2)} ${element.tagName} ${node.data.trim()}`);
   }

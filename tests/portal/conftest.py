@@ -1,11 +1,12 @@
-"""Who looks at the pages: a client signed in as one of the personas."""
+"""Who looks at the pages: a client signed in as one of the personas; and a whole installation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.test import Client
 
 from accounts.models import User
+from tests.portal.installation import Running, checkout
 
 
 @pytest.fixture
@@ -15,3 +16,13 @@ def signed_in(client: Client) -> Callable[[User], Client]:
         return client
 
     return sign_in
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Running]:
+    """The product as a user starts it, with `deploy/up --json`. For tests of the xdist group `installation`."""
+    with (
+        checkout() as copy,
+        copy.up(copy.folder.parent / "ho me", "--json", "--portal-port", "0", "--api-port", "0") as running,
+    ):
+        yield running

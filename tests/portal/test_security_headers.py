@@ -61,6 +61,7 @@ def test_missing_page_names_the_request_and_one_way_on(client: Client) -> None:
     answer = client.get("/nowhere/")
     page = answer.content.decode()
     assert answer.status_code == 404
+    assert "no-store" in answer["cache-control"]
     assert answer["x-request-id"] in page
     assert page.count('class="button primary"') == 1
 
@@ -126,6 +127,13 @@ def test_theme_is_set_by_the_server(client: Client, cookie: str, theme: str) -> 
 
 def test_styles_stay_small() -> None:
     assert sum(path.stat().st_size for path in STATIC.glob("*.css")) <= 30 * 1024
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in STATIC.iterdir()))
+def test_static_file_is_served_by_the_portal_itself(client: Client, name: str) -> None:
+    answer = client.get(f"/static/portal/{name}")
+    assert answer.status_code == 200
+    assert answer.getvalue() == (STATIC / name).read_bytes()
 
 
 def test_colours_are_named_in_the_tokens_alone() -> None:

@@ -1,10 +1,13 @@
 """The gate of translations: every message of the sources reads well in Japanese, and what is compiled is what was written."""
 
 import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import polib
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import translation
 
 from portal import catalogue
@@ -15,6 +18,71 @@ JAPANESE = re.compile(r"[぀-ヿ一-鿿]")
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
 def test_catalogue_is_complete_current_and_compiled(language: str) -> None:
     assert list(catalogue.complaints(language)) == []
+
+
+def test_update_changes_nothing_when_nothing_new_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = copied(tmp_path, monkeypatch)
+    catalogue.update("ja")
+    assert files_of(tmp_path) == before
+
+
+def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, bytes]:
+    """The catalogues in a folder of the test's own, where it may spoil them."""
+    shutil.copytree(catalogue.LOCALE, folder, dirs_exist_ok=True)
+    monkeypatch.setattr(catalogue, "LOCALE", folder)
+    return files_of(folder)
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("django.?o")}
+
+
+def untranslate(po: polib.POFile) -> None:
+    po.find("Sign in").msgstr = ""
+
+
+def doubt(po: polib.POFile) -> None:
+    po.find("Sign in").flags.append("fuzzy")
+
+
+def forget(po: polib.POFile) -> None:
+    po.remove(po.find("Sign in"))
+
+
+def linger(po: polib.POFile) -> None:
+    po.append(polib.POEntry(msgid="No page says this", msgstr="どのページにもない文"))
+
+
+def break_placeholder(po: polib.POFile) -> None:
+    po.find("Reason: %(reason)s").msgstr = "理由：%(riyuu)s"
+
+
+def reword(po: polib.POFile) -> None:
+    po.find("Sign in").msgstr = "ログイン"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (untranslate, "not translated: 'Sign in'"),
+        (doubt, "not translated: 'Sign in'"),
+        (forget, "missing: 'Sign in'"),
+        (linger, "no longer said: 'No page says this'"),
+        (break_placeholder, "does not fit: 'Reason: %(reason)s'"),
+        (reword, "django.mo ja: not what django.po says"),
+    ],
+)
+def test_gate_notices(
+    spoil: Callable[[polib.POFile], None], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(tmp_path, monkeypatch)
+    path = tmp_path / "ja" / "LC_MESSAGES" / "django.po"
+    po = polib.pofile(str(path))
+    spoil(po)
+    po.save(str(path))
+    assert complaint in "\n".join(catalogue.complaints("ja"))
+    with pytest.raises(CommandError):
+        call_command("translations", "--check")
 
 
 def test_extraction_sees_templates_python_plurals_and_attributes() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from portal import checkup
+from portal.stores import Finding
 
 
 class Command(BaseCommand):
@@ -29,7 +30,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
 
-def _line(finding: checkup.Finding) -> str:
+def _line(finding: Finding) -> str:
     if finding.is_good:
         return f" ✔ {finding.name}: {finding.detail}"
     return f" ✖ {finding.name}: {finding.detail}\n     → {finding.remedy}"

@@ -1,167 +1,18 @@
-"""`manage.py up`: the whole of Sekisho on one machine, until Ctrl-C. `deploy/up` installs what it needs first.
+"""`manage.py up` as Django lists it. manage.py itself goes to portal/up.py at once, before settings are read."""
 
-Stdout gets the card, or with --json one line; the processes' own lines go to stderr, each behind the name of its role.
-"""
-
-import argparse
-import contextlib
-import json
-import os
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from django.conf import settings
-from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
+from django.core.management.base import BaseCommand, CommandError
 
-from portal import card, checkup, demo, embedded, home, processes
-from portal.settings import env
-from portal.supervisor import RoleFailed, Stopped, Supervisor
-
-GATEWAY_WORKERS: Final = max(1, min(2, os.cpu_count() or 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What only this start can tell. None: told before, or there is no demo."""
-
-    admin_email: str
-    admin_password: str | None
-    demo_key: str | None
+from portal import up
 
 
 class Command(BaseCommand):
-    help = "Start everything on this machine: stores, gateway, portal, worker and, unless refused, a demo."
-    requires_system_checks = ()  # they may ask the database, which is yet to be started
+    help = "Start everything on this machine. `manage.py up --help` lists its options."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--home", metavar="DIR", help="state: stores, secrets, logs (default: var in the checkout)")
-        parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: %(default)s)")
-        parser.add_argument("--portal-port", type=_port, default=8000, metavar="N", help="if taken, the next; 0: any (8000)")
-        parser.add_argument("--api-port", type=_port, default=8001, metavar="N", help="if taken, the next; 0: any (8001)")
-        parser.add_argument("--gateway-workers", type=_count, default=GATEWAY_WORKERS, metavar="N", help="(%(default)s)")
-        parser.add_argument("--no-demo", action="store_true", help="no demo tenant, no simulated vLLM")
-        parser.add_argument("--apply", type=Path, metavar="FILE", help="configuration to apply once the stores are up")
-        parser.add_argument(
-            "--json",
-            action="store_true",
-            help="when ready, print one JSON line and nothing else: api (without /v1), portal, admin_email, "
-            "admin_password (null after the first start), demo_key (a new one each time)",
-        )
+    def run_from_argv(self, argv: list[str]) -> None:
+        sys.exit(up.main(argv[2:]))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        started = time.monotonic()
-        state: Path = settings.SEKISHO_HOME
-        failure = None
-        held = home.lock(state)
-        supervisor = Supervisor(sys.stderr, folder=env.PROJECT)
-        supervisor.catch_signals()
-        try:
-            place = self._place(state, options)
-            prepared = self._start(supervisor, place, options)
-            home.record_addresses(state, home.Addresses(place.api, place.portal, os.getpid()))
-            self._tell(place, prepared, options, time.monotonic() - started)
-            supervisor.run()
-        except Stopped:
-            self._say("stopping ...")
-        except (RoleFailed, embedded.StoreFailed, processes.NoFreePort, CommandError) as error:
-            failure = str(error)
-            self._say(failure)
-        finally:
-            home.forget_addresses(state)
-            supervisor.stop(("gateway", "portal", "worker"), ("simulator",))
-            held.close()
-        if failure is not None:
-            sys.exit(1)
-
-    def _place(self, state: Path, options: dict[str, Any]) -> processes.Place:
-        host = options["host"]
-        try:
-            portal_port = processes.free_port(host, options["portal_port"])
-            api_port = processes.free_port(host, options["api_port"], taken=(portal_port,))
-            simulator_port = processes.free_port("127.0.0.1", processes.SIMULATOR_PORT, taken=(portal_port, api_port))
-        except OSError as error:
-            raise CommandError(f"--host {host} is no address of this machine ({error.strerror}).") from error
-        for name, wanted, found in (("portal", "portal_port", portal_port), ("API", "api_port", api_port)):
-            if options[wanted] not in (0, found):
-                self._say(f"port {options[wanted]} is taken: the {name} is on {found}.")
-        return processes.Place(state, host, api_port, portal_port, simulator_port)
-
-    def _start(self, supervisor: Supervisor, place: processes.Place, options: dict[str, Any]) -> Prepared:
-        """Everything, up to the moment at which all of it serves."""
-        if env.starts_valkey():
-            supervisor.adopt(embedded.start_valkey(place.home))
-        if env.starts_postgres():
-            supervisor.adopt(embedded.start_postgres(place.home))
-        for finding in (checkup.redis(), checkup.database()):
-            if not finding.is_good:
-                raise CommandError(f"{finding.name}: {finding.detail}. {finding.remedy}")
-        # They load while the tables are made: the gateway becomes ready when the configuration is published.
-        supervisor.start(processes.gateway(place, workers=options["gateway_workers"]))
-        supervisor.start(processes.portal(place))
-        if not options["no_demo"]:
-            supervisor.start(processes.simulator(place, model=demo.SERVED_MODEL))
-        prepared = self._prepare(place, options)
-        supervisor.start(processes.worker(place))
-        supervisor.await_ready()
-        return prepared
-
-    def _prepare(self, place: processes.Place, options: dict[str, Any]) -> Prepared:
-        """Tables, first rows, configuration: in this process, for another one would take a second to load."""
-        from gateway.config import publish
-
-        if checkup.unapplied_migrations():
-            self._say("making the tables ...")
-            call_command("migrate", interactive=False, verbosity=0)
-        (email, password), key = demo.seed_operator(), None
-        if not options["no_demo"]:
-            tenant = demo.seed_tenant(place.simulator)
-            key = demo.fresh_key(tenant) if options["json"] else demo.first_key(tenant)
-        if options["apply"]:
-            call_command("apply", str(options["apply"]), stdout=self.stderr)
-        publish.catch_up()
-        connection.close()
-        return Prepared(email, password, key)
-
-    def _tell(self, place: processes.Place, prepared: Prepared, options: dict[str, Any], seconds: float) -> None:
-        if options["json"]:
-            line = {
-                "api": place.api,
-                "portal": place.portal,
-                "admin_email": prepared.admin_email,
-                "admin_password": prepared.admin_password,
-                "demo_key": prepared.demo_key,
-            }
-            print(json.dumps(line), flush=True)
-            return
-        facts = card.Facts(
-            api=place.api,
-            portal=place.portal,
-            home=str(place.home),
-            seconds=seconds,
-            admin_email=prepared.admin_email,
-            admin_password=prepared.admin_password,
-            key=prepared.demo_key,
-            demo_aliases=[] if options["no_demo"] else [alias[0] for alias in demo.ALIASES],
-        )
-        print(card.render(facts, japanese=env.speaks_japanese()), flush=True)
-
-    def _say(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the terminal is gone: end in order all the same
-            print(f"sekisho   | {text}", file=sys.stderr, flush=True)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"“{text}” is no port; give a number from 0 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 256:
-        raise argparse.ArgumentTypeError(f"“{text}” is no number of workers; give one from 1 to 256")
-    return int(text)
+        raise CommandError("up is run from a command line")

@@ -42,7 +42,12 @@ def test_damaged_ciphertext_is_refused(settings: Any) -> None:
 
 @pytest.mark.parametrize(
     "spelling",
-    [base64.urlsafe_b64encode(KEY), base64.b64encode(KEY), base64.b64encode(KEY).rstrip(b"="), base64.urlsafe_b64encode(KEY)[:-1]],
+    [
+        base64.urlsafe_b64encode(KEY),
+        base64.b64encode(KEY),
+        base64.b64encode(KEY).rstrip(b"="),
+        base64.urlsafe_b64encode(KEY)[:-1],
+    ],
 )
 def test_any_base64_of_the_key_is_the_same_key(settings: Any, spelling: bytes) -> None:
     settings.FIELD_KEYS = (("k1", base64.urlsafe_b64encode(KEY).decode()),)

@@ -1,4 +1,7 @@
-"""What was sent to a real vLLM is sent again: status, headers, keys, their order and kinds are the same; errors word for word."""
+"""What was sent to a real vLLM is sent again.
+
+Status, headers, keys, their order and their kinds are the same; errors are the same word for word.
+"""
 
 import json
 from collections.abc import Iterator
@@ -107,7 +110,7 @@ def plain() -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def flagged() -> Iterator[Simulator]:
     """With the flags of the second recorded server."""
-    flags = "force-include-usage prompt-tokens-details per-request-metrics request-id-headers".split()
+    flags = ["force-include-usage", "prompt-tokens-details", "per-request-metrics", "request-id-headers"]
     options = [f"--enable-{flag}" for flag in flags]
     with simulator(*options, "--max-model-len", "512", "--api-key", "sk-test") as sim:
         yield sim

@@ -11,7 +11,7 @@ TIMEOUT_S = 20
 
 @dataclass
 class Answer:
-    """chunks: of a chunked body, as framed. end: done (the body is whole), fin or reset (it is not), open (nothing more came)."""
+    """chunks: of a chunked body, as framed. end: done when it is whole; fin, reset or open (nothing more came) when not."""
 
     status: int
     headers: list[tuple[str, str]]

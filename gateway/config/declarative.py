@@ -1,0 +1,117 @@
+"""The whole configuration as one YAML file: apply() writes what it says, export() writes it. The format: file_format.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from django.db import connection, transaction
+from django.db.models import Prefetch
+
+from accounts.models import ApiKey, Membership, Tenant
+from gateway.config import file_format, source
+from gateway.config.file_format import ALIAS, DEPLOYMENT, KEY, TENANT
+from gateway.config.plan import Planner
+from gateway.config.source import InvalidFile, Place, Problem, Refused
+from gateway.config.steps import Change, Minted, Step
+from gateway.models import Backend, Deployment, ModelAlias, PoolMember
+
+_LOCK: Final = 0x5365_6B69_7368_6F03  # beside those of accounts.audit and publish.py
+HEADER: Final = """\
+# The configuration of Sekisho, as `manage.py apply` reads it.
+# Secrets are not in it. Applied where it was exported, it changes nothing. Applied elsewhere, keys without `secret_env`
+# are minted anew, and backends need `api_key_env` if they ask for a credential.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was changed, or would be. minted: new keys, whose text is nowhere else; none after a dry run."""
+
+    changes: tuple[Change, ...]
+    minted: tuple[Minted, ...]
+
+
+def apply(path: Path, *, secret_of: Callable[[str], str | None], dry_run: bool = False, prune: bool = False) -> Report:
+    """Make the rows what the file says, in one transaction; what it does not name is left alone.
+
+    secret_of: the value of an environment variable, or None. prune: remove what the lists in the file no longer name.
+    Raises InvalidFile with all that is wrong, and nothing is changed then; OSError when the file cannot be read.
+    """
+    root = _load(path)
+    file = file_format.read(root)
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        steps = Planner(file, secret_of=secret_of).plan(prune=prune)
+        _raise_problems(root)
+        minted = _perform(steps)
+        _raise_problems(root)
+        if dry_run:  # all was done, so that all that can go wrong has; now it is undone
+            transaction.set_rollback(True)
+    changes = tuple(change for step in steps for change in step.changes)
+    return Report(changes, () if dry_run else minted)
+
+
+def export() -> str:
+    """The whole configuration but its secrets, every field named, in the order of names."""
+    members = PoolMember.objects.select_related("backend").order_by("backend__name")
+    deployments = Deployment.objects.order_by("name").prefetch_related(Prefetch("members", queryset=members))
+    content = {
+        "backends": [{"name": row.name, "url": row.url} for row in Backend.objects.order_by("name")],
+        "deployments": [_deployment(row) for row in deployments],
+        "tenants": [_tenant(row) for row in Tenant.objects.order_by("slug")],
+    }
+    return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _load(path: Path) -> Place:
+    try:
+        return source.load(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidFile([Problem("", "The file is not UTF-8.", 1)]) from None
+
+
+def _raise_problems(root: Place) -> None:
+    if root.problems:
+        raise InvalidFile(root.problems)
+
+
+def _perform(steps: list[Step]) -> tuple[Minted, ...]:
+    """Perform every step; one that is refused leaves its problem on file, and the others still show theirs."""
+    minted = []
+    for step in steps:
+        try:
+            with transaction.atomic():
+                minted.append(step.perform())
+        except Refused:
+            continue
+    return tuple(key for key in minted if key is not None)
+
+
+def _deployment(row: Deployment) -> dict[str, Any]:
+    return {
+        **{name: getattr(row, name) for name in DEPLOYMENT.fields},
+        "backends": [{"backend": member.backend.name, "weight": member.weight} for member in row.members.all()],
+    }
+
+
+def _tenant(row: Tenant) -> dict[str, Any]:
+    aliases = ModelAlias.objects.filter(tenant=row).select_related("deployment").order_by("name")
+    keys = ApiKey.objects.filter(tenant=row, revoked_at=None, successor=None).order_by("name")
+    members = Membership.objects.filter(tenant=row).select_related("user").order_by("user__email")
+    return {
+        **{name: getattr(row, name) for name in TENANT.fields},
+        "aliases": [_alias(alias) for alias in aliases],
+        "keys": [_key(key) for key in keys],
+        "members": [{"email": member.user.email, "role": member.role} for member in members],
+    }
+
+
+def _alias(row: ModelAlias) -> dict[str, Any]:
+    return {name: row.deployment.name if name == "deployment" else getattr(row, name) for name in ALIAS.fields}
+
+
+def _key(row: ApiKey) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in KEY.fields if name not in ("secret", "secret_env")}

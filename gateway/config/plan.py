@@ -1,0 +1,267 @@
+"""From the entries of a file to steps: what of it differs from the rows. Writes nothing.
+
+What is wrong goes to the file's problems. The steps stand in the order in which they can be performed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from django.conf import settings
+from django.db.models import Model
+
+from accounts import issuing
+from accounts.audit import MASK
+from accounts.keys import is_importable, matches, peppers
+from accounts.models import ApiKey, Membership, Tenant, User
+from gateway.config.documents import base_url
+from gateway.config.file_format import Entry
+from gateway.config.source import known_names
+from gateway.config.steps import BY, Change, Draft, Minted, Step, record, removal, revocation
+from gateway.models import Backend, Deployment, ModelAlias, PoolMember
+
+
+class Planner:
+    """Compares one file with the rows. secret_of: the value of an environment variable, or None."""
+
+    def __init__(self, file: Entry, *, secret_of: Callable[[str], str | None]) -> None:
+        self._file = file
+        self._secret_of = secret_of
+        self._ring = peppers(settings.KEY_PEPPERS)
+        self._backends = {row.name: row for row in Backend.objects.all()}
+        self._deployments = {row.name: row for row in Deployment.objects.prefetch_related("members__backend")}
+        self._tenants = {row.slug: row for row in Tenant.objects.all()}
+        self._steps: list[Step] = []
+
+    def plan(self, *, prune: bool) -> list[Step]:
+        """Everything that differs. prune: also remove what the file's own lists no longer name."""
+        for entry in self._entries("backends"):
+            self._plan_backend(entry)
+        for entry in self._entries("deployments"):
+            self._plan_deployment(entry)
+        for entry in self._entries("tenants"):
+            tenant = self._plan_tenant(entry)
+            self._plan_aliases(tenant, entry, prune=prune)
+            self._plan_keys(tenant, entry, prune=prune)
+            self._plan_members(tenant, entry)
+        if prune:  # users before what they use
+            self._prune("tenants", self._tenants)
+            self._prune("deployments", self._deployments)
+            self._prune("backends", self._backends)
+        return self._steps
+
+    def _entries(self, section: str) -> tuple[Entry, ...]:
+        return self._file.parts.get(section, ())
+
+    def _add(self, step: Step | None) -> None:
+        if step is not None:
+            self._steps.append(step)
+
+    def _plan_backend(self, entry: Entry) -> None:
+        known = self._backends.get(entry.name)
+        row = known or Backend(name=entry.name)
+        draft = Draft(entry, entry.name, row, is_new=known is None)
+        if "url" in entry.values:
+            try:
+                draft.put("url", base_url(entry.values["url"]))
+            except ValueError as error:
+                entry.at("url").refuse(str(error))
+                return
+        if {"api_key", "api_key_env"} & set(entry.values):
+            held, credential = _credential(row), self._secret(entry, "api_key")
+            if credential != held:
+                row.credential = credential
+                draft.changed["credential"] = (MASK if held else None, MASK if credential else None)
+        draft.check()
+        self._backends[entry.name] = row
+        self._add(draft.step())
+
+    def _plan_deployment(self, entry: Entry) -> None:
+        known = self._deployments.get(entry.name)
+        row = known or Deployment(name=entry.name)
+        draft = Draft(entry, entry.name, row, is_new=known is None)
+        for name in ("served_model", "max_model_len", "schedules_by_priority"):
+            if name in entry.values:
+                draft.put(name, entry.values[name])
+        draft.check()
+        members = {} if known is None else {member.backend.name: member for member in known.members.all()}
+        weights = {name: member.weight for name, member in members.items()}
+        wanted = weights
+        if "backends" in entry.parts:
+            wanted = self._plan_pool(entry.parts["backends"])
+        if wanted != weights:
+            draft.changed["backends"] = (weights, wanted)
+        self._deployments[entry.name] = row
+        self._add(draft.step(after_save=lambda: self._write_pool(row, members, wanted)))
+
+    def _plan_pool(self, entries: Iterable[Entry]) -> dict[str, int]:
+        weights = {}
+        for entry in entries:
+            if entry.name not in self._backends:
+                entry.at("backend").refuse(f'no backend named "{entry.name}"', known_names(self._backends))
+            member = PoolMember(weight=entry.values.get("weight", 1))
+            Draft(entry, entry.name, member, is_new=True).check()
+            weights[entry.name] = member.weight
+        return weights
+
+    def _write_pool(self, deployment: Deployment, members: Mapping[str, PoolMember], weights: Mapping[str, int]) -> None:
+        for name in members.keys() - weights.keys():
+            members[name].delete()
+        for name, weight in weights.items():
+            member = members.get(name) or PoolMember(deployment=deployment, backend=self._backends[name], weight=0)
+            if member.weight != weight:
+                member.weight = weight
+                member.save()
+
+    def _plan_tenant(self, entry: Entry) -> Tenant:
+        known = self._tenants.get(entry.name)
+        row = known or Tenant(slug=entry.name)
+        draft = Draft(entry, entry.name, row, is_new=known is None)
+        values = {name: value for name, value in entry.values.items() if name != "slug"}
+        if known is None:
+            values.setdefault("name", entry.name)
+        for name, value in values.items():
+            draft.put(name, value)
+        draft.check()
+        self._tenants[entry.name] = row
+        self._add(draft.step())
+        return row
+
+    def _plan_aliases(self, tenant: Tenant, tenant_entry: Entry, *, prune: bool) -> None:
+        rows = {row.name: row for row in ModelAlias.objects.filter(tenant=tenant).select_related("deployment")}
+        named = tenant_entry.parts.get("aliases", ())
+        for entry in named:
+            known = rows.get(entry.name)
+            row = known or ModelAlias(tenant=tenant, name=entry.name)
+            draft = Draft(entry, f"{tenant.slug}/{entry.name}", row, is_new=known is None, tenant=tenant)
+            wanted = entry.values.get("deployment")
+            if wanted in self._deployments:
+                before = None if known is None else known.deployment.name
+                if before != wanted:
+                    row.deployment = self._deployments[wanted]
+                    draft.changed["deployment"] = (before, wanted)
+            elif wanted is not None:
+                entry.at("deployment").refuse(f'no deployment named "{wanted}"', known_names(self._deployments))
+            for name, value in entry.values.items():
+                if name not in ("name", "deployment"):
+                    draft.put(name, value)
+            draft.check()
+            self._add(draft.step())
+        if prune and "aliases" in tenant_entry.parts:
+            for name in sorted(rows.keys() - {entry.name for entry in named}):
+                self._add(removal("alias", f"{tenant.slug}/{name}", rows[name], tenant_entry.at("aliases"), tenant))
+
+    def _plan_keys(self, tenant: Tenant, tenant_entry: Entry, *, prune: bool) -> None:
+        current = ApiKey.objects.filter(tenant=tenant, revoked_at=None, successor=None)
+        rows = {row.name: row for row in current}
+        named = tenant_entry.parts.get("keys", ())
+        aliases = {entry.name for entry in tenant_entry.parts.get("aliases", ())}
+        if not (prune and "aliases" in tenant_entry.parts):
+            aliases |= set(ModelAlias.objects.filter(tenant=tenant).values_list("name", flat=True))
+        for entry in named:
+            for number, name in enumerate(entry.values.get("aliases") or ()):
+                if name not in aliases:
+                    entry.at("aliases").items()[number].refuse(f'no alias named "{name}"', known_names(aliases))
+            if entry.name in rows:
+                self._plan_key_change(tenant, entry, rows[entry.name])
+            else:
+                self._plan_new_key(tenant, entry)
+        if prune and "keys" in tenant_entry.parts:
+            for name in sorted(rows.keys() - {entry.name for entry in named}):
+                self._add(revocation(rows[name], f"{tenant.slug}/{name}"))
+
+    def _plan_new_key(self, tenant: Tenant, entry: Entry) -> None:
+        text = self._key_text(entry)
+        terms = issuing.Terms(
+            name=entry.name, **{n: v for n, v in entry.values.items() if n not in ("name", "secret", "secret_env")}
+        )
+
+        def perform() -> Minted | None:
+            try:
+                if text is not None:
+                    issuing.import_key(tenant, terms, text, **BY)
+                    return None
+                _, minted = issuing.issue(tenant, terms, **BY)
+            except issuing.IssuingError as error:
+                raise entry.at(_secret_field(entry) if error.field == "text" else error.field).refuse(error.message) from None
+            return Minted(tenant.slug, entry.name, minted)
+
+        detail = "(imported)" if text is not None else "(minted)"
+        self._add(Step((Change("+", "key", f"{tenant.slug}/{entry.name}", detail),), perform))
+
+    def _plan_key_change(self, tenant: Tenant, entry: Entry, row: ApiKey) -> None:
+        text = self._key_text(entry)
+        if text is not None and not matches(text, stored_digest=row.digest, pepper_id=row.pepper_id, ring=self._ring):
+            entry.at(_secret_field(entry)).refuse(
+                f'the key "{entry.name}" has another secret',
+                "rotate the key (`manage.py keys rotate`) and take the secret out of the file, or give this one another name",
+            )
+        draft = Draft(entry, f"{tenant.slug}/{entry.name}", row, is_new=False, tenant=tenant)
+        for name in ("scopes", "aliases", "networks", "expires_at", "error_dialect"):
+            if name in entry.values:
+                draft.put(name, entry.values[name])
+        draft.check()
+        self._add(draft.step())
+
+    def _key_text(self, entry: Entry) -> str | None:
+        """The text to import; None when the file names none, or none that could be a key."""
+        text = self._secret(entry, "secret")
+        if text is not None and not is_importable(text):
+            entry.at(_secret_field(entry)).refuse("a key has 20 to 512 visible ASCII characters; one of Sekisho's is whole")
+            return None
+        return text
+
+    def _plan_members(self, tenant: Tenant, tenant_entry: Entry) -> None:
+        rows = {row.user.email: row for row in Membership.objects.filter(tenant=tenant).select_related("user")}
+        for entry in tenant_entry.parts.get("members", ()):
+            known = rows.get(entry.name)
+            row = known or Membership(tenant=tenant)
+            draft = Draft(entry, f"{tenant.slug}/{entry.name}", row, is_new=known is None, tenant=tenant)
+            if "role" in entry.values:
+                draft.put("role", entry.values["role"])
+            self._add(draft.step(before_save=partial(_find_user, row, entry)))
+
+    def _secret(self, entry: Entry, name: str) -> str | None:
+        """A secret that stands in the file as `name`, or in the environment variable that `name_env` names."""
+        if name in entry.values and f"{name}_env" in entry.values:
+            entry.at(name).refuse(f"give {name} or {name}_env, not both")
+        variable = entry.values.get(f"{name}_env")
+        if variable is None:
+            value: str | None = entry.values.get(name)
+            return value
+        value = self._secret_of(variable)
+        if not value:
+            entry.at(f"{name}_env").refuse(f"the environment variable {variable} is not set")
+        elif not (value.isascii() and value.isprintable() and " " not in value):
+            entry.at(f"{name}_env").refuse(f"the environment variable {variable} holds spaces or other than visible ASCII")
+        return value
+
+    def _prune(self, section: str, rows: Mapping[str, Model]) -> None:
+        if section not in self._file.parts:
+            return
+        named = {entry.name for entry in self._entries(section)}
+        for name in sorted(rows.keys() - named):
+            row = rows[name]
+            tenant = row if isinstance(row, Tenant) else None
+            self._add(removal(section.removesuffix("s"), name, row, self._file.at(section), tenant))
+
+
+def _credential(backend: Backend) -> str | None:
+    try:
+        return backend.credential
+    except ValueError:  # its field key has left the settings: whatever the file gives replaces it
+        return None
+
+
+def _secret_field(entry: Entry) -> str:
+    return "secret_env" if "secret_env" in entry.values else "secret"
+
+
+def _find_user(membership: Membership, entry: Entry) -> None:
+    """Whose a new membership is. Who is not known yet becomes a user, who cannot sign in until a password is set."""
+    if membership.user_id is not None:
+        return
+    user = User.objects.filter(email=entry.name).first()
+    if user is None:
+        user = User.objects.create_user(entry.name)
+        record("user.created", f"user {user}", entry.place)
+    membership.user = user

@@ -1,0 +1,132 @@
+"""A YAML file as places: each knows its path and its line, and files what is wrong with it. Knows nothing of the format."""
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Final
+
+import yaml
+from yaml.constructor import ConstructorError, SafeConstructor
+
+KNOWN_SHOWN: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong at one place of the file. path: as `tenants[0].aliases[1].deployment`, "" for the whole file."""
+
+    path: str
+    message: str
+    line: int
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        return f"{where}{self.message} (line {self.line})" + (f"; {self.hint}" if self.hint else "")
+
+
+class InvalidFile(Exception):
+    """The file cannot be applied; `problems` are all that were found, by line."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Refused(Exception):
+    """A value was refused; its problem is on file already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A value in the file. `problems` is one list for the whole file."""
+
+    path: str
+    node: yaml.Node = field(repr=False)
+    problems: list[Problem] = field(repr=False)
+
+    @property
+    def line(self) -> int:
+        return int(self.node.start_mark.line) + 1
+
+    def refuse(self, message: str, hint: str = "") -> Refused:
+        """File a problem of this place; the result is for the caller to raise, or not."""
+        self.problems.append(Problem(self.path, message, self.line, hint))
+        return Refused()
+
+    def fields(self) -> dict[str, "Place"]:
+        """What a mapping holds. Raises Refused for anything else."""
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.refuse("must be a mapping, such as {name: value}")
+        return {key.value: self._inside(f".{key.value}", value) for key, value in self.node.value}
+
+    def items(self) -> list["Place"]:
+        """What a list holds. Raises Refused for anything else."""
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.refuse("must be a list")
+        return [self._inside(f"[{number}]", value) for number, value in enumerate(self.node.value)]
+
+    def value(self) -> Any:
+        """As plain Python: text, numbers, booleans, None, dates, lists, dicts. Raises Refused for what YAML cannot read."""
+        try:
+            return SafeConstructor().construct_document(self.node)
+        except (ConstructorError, ValueError, RecursionError) as error:
+            raise self.refuse("cannot be read as a value") from error
+
+    def _inside(self, step: str, node: yaml.Node) -> "Place":
+        return Place((self.path + step).removeprefix("."), node, self.problems)
+
+
+def load(text: str) -> Place:
+    """The whole of a YAML file. Raises InvalidFile when it is no YAML, or names something twice in one mapping."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InvalidFile([Problem("", error.problem or "is no YAML", mark.line + 1 if mark else 1)]) from None
+    except yaml.YAMLError:
+        raise InvalidFile([Problem("", "holds a character that YAML does not allow", 1)]) from None
+    if node is None:
+        raise InvalidFile([Problem("", "The file is empty.", 1)])
+    place = Place("", node, [])
+    _check_names(place, set())
+    if place.problems:
+        raise InvalidFile(place.problems)
+    return place
+
+
+def near(name: str, known: Any) -> str:
+    """A hint at what may have been meant instead of `name`."""
+    names = sorted(known)
+    if close := get_close_matches(name, names, n=1):
+        return f'did you mean "{close[0]}"?'
+    return known_names(names)
+
+
+def known_names(known: Any) -> str:
+    """All the names there are, when they are few."""
+    names = sorted(known)
+    if not names:
+        return "there are none"
+    rest = f" and {len(names) - KNOWN_SHOWN} more" if len(names) > KNOWN_SHOWN else ""
+    return f"known: {', '.join(names[:KNOWN_SHOWN])}{rest}"
+
+
+def _check_names(place: Place, seen: set[int]) -> None:
+    """Every name once in its mapping, and text: PyYAML itself would let the last one win. seen: an anchor is walked once."""
+    if id(place.node) in seen:
+        return
+    seen.add(id(place.node))
+    if isinstance(place.node, yaml.SequenceNode):
+        for item in place.items():
+            _check_names(item, seen)
+    elif isinstance(place.node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in place.node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                Place(place.path, key, place.problems).refuse("a name must be text")
+                continue
+            at_key = Place(f"{place.path}.{key.value}".removeprefix("."), key, place.problems)
+            if key.value in lines:
+                at_key.refuse(f"is here twice, first in line {lines[key.value]}")
+            lines.setdefault(key.value, at_key.line)
+            _check_names(Place(at_key.path, value, place.problems), seen)

@@ -1,0 +1,464 @@
+"""The configuration file: applied, applied again, refused, pruned, exported."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from django.utils import timezone
+
+from accounts import issuing
+from accounts.keys import is_minted, mint
+from accounts.models import ApiKey, AuditEvent, Membership, Tenant, User
+from gateway.config.declarative import Report, apply, export
+from gateway.config.documents import CHANGES
+from gateway.config.source import InvalidFile
+from gateway.models import Backend, ConfigChange, Deployment, ModelAlias, PoolMember
+
+pytestmark = pytest.mark.django_db
+ENVIRONMENT = {"VLLM_KEY": "backend-credential", "CI_KEY": "ci-key-taken-over-from-elsewhere", "ODD": "with a space"}
+FULL = """\
+backends:
+  - {name: gpu-1, url: "http://127.0.0.1:9001/v1/", api_key_env: VLLM_KEY}
+  - {name: gpu-2, url: "http://127.0.0.1:9002"}
+deployments:
+  - name: tiny
+    served_model: tiny-model
+    max_model_len: 4096
+    schedules_by_priority: true
+    backends: [{backend: gpu-1, weight: 3}, {backend: gpu-2}]
+tenants:
+  - slug: acme
+    name: Acme
+    error_dialect: detail
+    unknown_fields: reject
+    time_zone: Asia/Tokyo
+    priority: 5
+    cors_origins: ["https://app.example.com"]
+    aliases:
+      - name: general
+        deployment: tiny
+        max_output_tokens: 512
+        display_name: {en: General, ja: 汎用}
+        description: {en: "For everything"}
+        max_choices: 2
+        max_stops: 16
+        grants: [prompt_logprobs]
+        defaults: {temperature: 0.2, chat_template_kwargs: {thinking: false}}
+      - {name: org/model-1.5:latest, deployment: tiny}
+    keys:
+      - {name: ci, secret_env: CI_KEY, scopes: [models, chat], aliases: [general], networks: [192.0.2.0/24, "2001:db8::/32"]}
+      - {name: minted, expires_at: 2099-01-31T00:00:00+09:00, error_dialect: both}
+    members: [{email: A@Example.com, role: admin}]
+"""
+
+Apply = Callable[..., Report]
+
+
+@pytest.fixture
+def apply_text(tmp_path: Path) -> Apply:
+    def run(text: str, **options: Any) -> Report:
+        path = tmp_path / "sekisho.yaml"
+        path.write_text(text)
+        return apply(path, secret_of=ENVIRONMENT.get, **options)
+
+    return run
+
+
+def lines(report: Report) -> list[str]:
+    return [str(change) for change in report.changes]
+
+
+def problems(apply_text: Apply, text: str, **options: Any) -> list[str]:
+    with pytest.raises(InvalidFile) as caught:
+        apply_text(text, **options)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def rows() -> dict[str, list[dict[str, Any]]]:
+    """Everything there is, to compare before and after."""
+    models = (Backend, Deployment, PoolMember, Tenant, ModelAlias, ApiKey, Membership, User, AuditEvent, ConfigChange)
+    return {model.__name__: list(model.objects.order_by("pk").values()) for model in models}
+
+
+def test_whole_file_becomes_rows(apply_text: Apply) -> None:
+    report = apply_text(FULL)
+    assert lines(report) == [
+        "+ backend gpu-1",
+        "+ backend gpu-2",
+        "+ deployment tiny",
+        "+ tenant acme",
+        "+ alias acme/general",
+        "+ alias acme/org/model-1.5:latest",
+        "+ key acme/ci (imported)",
+        "+ key acme/minted (minted)",
+        "+ member acme/a@example.com",
+    ]
+    [minted] = report.minted
+    assert (minted.tenant, minted.name) == ("acme", "minted")
+    assert is_minted(minted.text)
+    assert minted.text not in repr(report)
+    backend = Backend.objects.get(name="gpu-1")
+    assert (backend.url, backend.credential) == ("http://127.0.0.1:9001", "backend-credential")
+    weights = {m.backend.name: m.weight for m in PoolMember.objects.filter(deployment__name="tiny").select_related("backend")}
+    assert weights == {"gpu-1": 3, "gpu-2": 1}
+    tenant = Tenant.objects.get(slug="acme")
+    assert (tenant.error_dialect, tenant.unknown_fields, tenant.priority) == ("detail", "reject", 5)
+    assert tenant.cors_origins == ["https://app.example.com"]
+    general = ModelAlias.objects.get(name="general")
+    assert general.display_name == {"en": "General", "ja": "汎用"}
+    assert general.defaults == {"temperature": 0.2, "chat_template_kwargs": {"thinking": False}}
+    assert (general.max_choices, general.max_stops, general.grants) == (2, 16, ["prompt_logprobs"])
+    ci = ApiKey.objects.get(name="ci")
+    assert (ci.is_imported, ci.scopes, ci.aliases) == (True, ["chat", "models"], ["general"])
+    key = ApiKey.objects.get(name="minted")
+    assert (key.expires_at.isoformat(), key.error_dialect) == ("2099-01-30T15:00:00+00:00", "both")
+    member = Membership.objects.get()
+    assert (member.user.email, member.role, member.user.has_usable_password()) == ("a@example.com", "admin", False)
+
+
+def test_every_write_is_audited_without_secrets(apply_text: Apply) -> None:
+    report = apply_text(FULL)
+    events = list(AuditEvent.objects.order_by("sequence"))
+    assert {event.actor_label for event in events} == {"command: apply"}
+    verbs = [event.verb for event in events]
+    assert verbs == [
+        *["backend.created"] * 2,
+        "deployment.created",
+        "tenant.created",
+        *["alias.created"] * 2,
+        "key.imported",
+        "key.issued",
+        "user.created",
+        "member.created",
+    ]
+    told = repr([(event.target, event.before, event.after) for event in events])
+    for secret in (*ENVIRONMENT.values(), report.minted[0].text):
+        assert secret not in told
+    assert events[4].tenant_slug == "acme"
+    apply_text("backends: [{name: gpu-1, url: 'http://127.0.0.1:9001', api_key: other}]")
+    event = AuditEvent.objects.first()
+    assert (event.verb, event.before, event.after) == ("backend.changed", {"credential": "***"}, {"credential": "***"})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_second_apply_changes_nothing(valkey: redis.Redis, apply_text: Apply) -> None:
+    apply_text(FULL)
+    before, published = rows(), valkey.xlen(CHANGES)
+    report = apply_text(FULL)
+    assert (report.changes, report.minted) == ((), ())
+    assert rows() == before
+    assert valkey.xlen(CHANGES) == published > 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_dry_run_shows_the_same_and_writes_nothing(valkey: redis.Redis, apply_text: Apply) -> None:
+    before = rows()
+    preview = apply_text(FULL, dry_run=True)
+    assert rows() == before
+    assert preview.minted == ()
+    assert not valkey.keys("*")
+    assert lines(preview) == lines(apply_text(FULL))
+
+
+def test_diff_shows_what_changes(apply_text: Apply) -> None:
+    apply_text(FULL)
+    changed = FULL
+    for old, new in {
+        "9002": "9003",
+        "weight: 3": "weight: 4",
+        "max_model_len: 4096": "max_model_len: null",
+        "priority: 5": "is_active: false",
+        "max_output_tokens: 512": "max_output_tokens: 1024",
+        "name: Acme": "name: Acme Ltd",
+        "{temperature: 0.2, chat_template_kwargs: {thinking: false}}": "{}",
+        "aliases: [general], ": "aliases: null, ",
+        "2099-01-31T00:00:00+09:00": "null",
+        "role: admin": "role: viewer",
+    }.items():
+        assert old in changed
+        changed = changed.replace(old, new)
+    expected = [
+        "~ backend gpu-2 url http://127.0.0.1:9002 -> http://127.0.0.1:9003",
+        "~ deployment tiny max_model_len 4096 -> null",
+        '~ deployment tiny backends {"gpu-1": 3, "gpu-2": 1} -> {"gpu-1": 4, "gpu-2": 1}',
+        "~ tenant acme name Acme -> Acme Ltd",
+        "~ tenant acme is_active true -> false",
+        "~ alias acme/general max_output_tokens 512 -> 1024",
+        '~ alias acme/general defaults {"temperature": 0.2, "chat_template_kwargs": {"thinking": fal… -> {}',
+        '~ key acme/ci aliases ["general"] -> null',
+        "~ key acme/minted expires_at 2099-01-30T15:00:00+00:00 -> null",
+        "~ member acme/a@example.com role admin -> viewer",
+    ]
+    assert sorted(lines(apply_text(changed))) == sorted(expected)
+    assert apply_text(changed).changes == ()
+
+
+def test_what_the_file_leaves_out_is_left_alone(apply_text: Apply) -> None:
+    apply_text(FULL)
+    before = rows()
+    assert apply_text("backends: [{name: gpu-1, url: 'http://127.0.0.1:9001'}]\ntenants: [{slug: acme}]").changes == ()
+    assert apply_text("tenants: [{slug: acme, keys: [{name: ci}, {name: minted}]}]").changes == ()
+    assert rows() == before
+    assert lines(apply_text("backends: [{name: gpu-1, url: 'http://127.0.0.1:9001', api_key: null}]")) == [
+        "~ backend gpu-1 credential *** -> null"
+    ]
+    assert Backend.objects.get(name="gpu-1").credential is None
+
+
+def test_export_applied_again_changes_nothing(apply_text: Apply) -> None:
+    apply_text(FULL)
+    rotated = ApiKey.objects.get(name="minted")
+    issuing.rotate(rotated, overlap=timezone.timedelta(hours=1), actor=None, actor_label="test")
+    before, text = rows(), export()
+    assert apply_text(text).changes == ()
+    assert apply_text(text, prune=True).changes == ()
+    assert rows() == before
+    for secret in ENVIRONMENT.values():
+        assert secret not in text
+
+
+def test_export_applied_elsewhere_makes_the_same(apply_text: Apply) -> None:
+    apply_text(FULL)
+    text = export()
+    for model in (ModelAlias, PoolMember, Deployment, Backend, Tenant, User):
+        model.objects.all().delete()
+    assert yaml.safe_load(export()) == {"backends": [], "deployments": [], "tenants": []}
+    assert {key.name for key in apply_text(text).minted} == {"ci", "minted"}
+    assert export() == text
+
+
+def test_revoked_key_of_the_name_is_minted_anew_but_its_text_never_returns(apply_text: Apply) -> None:
+    apply_text(FULL)
+    for key in ApiKey.objects.all():
+        issuing.revoke(key, actor=None, actor_label="test")
+    [problem] = problems(apply_text, FULL)
+    assert problem == "tenants[0].keys[0].secret_env: This key is here already. (line 29)"
+    report = apply_text("tenants: [{slug: acme, keys: [{name: ci}]}]")
+    assert [key.name for key in report.minted] == ["ci"]
+
+
+def test_secret_of_a_key_is_never_changed(apply_text: Apply) -> None:
+    apply_text(FULL)
+    [problem] = problems(apply_text, f"tenants:\n- slug: acme\n  keys: [{{name: ci, secret: '{mint()}'}}]")
+    assert problem.startswith('tenants[0].keys[0].secret: the key "ci" has another secret (line 3); rotate the key')
+
+
+def test_minted_key_can_be_imported(apply_text: Apply) -> None:
+    text = mint()
+    apply_text(f"tenants: [{{slug: acme, keys: [{{name: moved, secret: {text}}}]}}]")
+    assert not ApiKey.objects.get().is_imported
+    assert apply_text(f"tenants: [{{slug: acme, keys: [{{name: moved, secret: {text}}}]}}]").changes == ()
+
+
+def test_prune_removes_what_the_lists_no_longer_name(apply_text: Apply) -> None:
+    apply_text(FULL + "  - {slug: globex, aliases: [{name: theirs, deployment: tiny}], keys: [{name: theirs}]}\n")
+    pruned = """\
+backends: [{name: gpu-1, url: "http://127.0.0.1:9001"}]
+deployments: [{name: large, served_model: large, backends: [{backend: gpu-1}]}]
+tenants:
+  - slug: acme
+    aliases: [{name: general, deployment: large}]
+    keys: []
+"""
+    unpruned = lines(apply_text(pruned, dry_run=True))
+    assert unpruned == ["+ deployment large", "~ alias acme/general deployment tiny -> large"]
+    assert lines(apply_text(pruned, prune=True)) == [
+        *unpruned,
+        "- alias acme/org/model-1.5:latest",
+        "- key acme/ci (revoked)",
+        "- key acme/minted (revoked)",
+        "- tenant globex",
+        "- deployment tiny",
+        "- backend gpu-2",
+    ]
+    assert ApiKey.objects.filter(revoked_at=None).count() == 0
+    assert Membership.objects.count() == 1
+    assert apply_text(pruned, prune=True).changes == ()
+
+
+def test_prune_keeps_what_is_not_listed(apply_text: Apply) -> None:
+    apply_text(FULL)
+    assert apply_text("tenants: [{slug: acme}]", prune=True).changes == ()
+
+
+def test_prune_refuses_what_is_still_used(apply_text: Apply) -> None:
+    apply_text(FULL)
+    before = rows()
+    assert problems(apply_text, "backends: []\ndeployments: []\n", prune=True) == [
+        'backends: cannot remove the backend "gpu-1", it is still used: gpu-1 in tiny (line 1)',
+        'backends: cannot remove the backend "gpu-2", it is still used: gpu-2 in tiny (line 1)',
+        'deployments: cannot remove the deployment "tiny", it is still used: general, org/model-1.5:latest (line 2)',
+    ]
+    assert rows() == before
+
+
+def test_all_problems_are_told_at_once_with_their_lines(apply_text: Apply) -> None:
+    text = """\
+backends:
+  - {name: gpu-1, url: "http://user:pass@127.0.0.1"}
+  - {name: gpu-1, url: "http://127.0.0.1"}
+deployments:
+  - {name: tiny, served_model: tiny, backends: [{backend: gpu-9, weight: 5000}]}
+  - {name: "b g", max_model_len: many}
+tenant:
+  - slug: acme
+tenants:
+  - slug: acme
+    error_dialekt: openai
+    aliases:
+      - {name: general, deployment: tiny, grants: [magic], max_choices: 0}
+      - {name: special, deployment: tinyy, display_name: {fr: Général}, defaults: {model: x}}
+    keys:
+      - {name: ci, scopes: [chat, fly], aliases: [generl], networks: [everywhere], secret_env: MISSING}
+      - {name: cd, secret: short, expires_at: 2027-01-31}
+    members: [{email: nobody, role: king}]
+"""
+    assert problems(apply_text, text) == [
+        "backends[0].url: A backend's URL holds no user or password: give the credential by itself. (line 2)",
+        'backends[1].name: the backend "gpu-1" is here twice, first in line 2 (line 3)',
+        'deployments[0].backends[0].backend: no backend named "gpu-9" (line 5); known: gpu-1',
+        "deployments[0].backends[0].weight: Ensure this value is less than or equal to 1000. (line 5)",
+        "deployments[1].max_model_len: must be a whole number (line 6)",
+        'deployments[1]: "served_model" is missing (line 6)',
+        "deployments[1].name: Use letters, digits, dots, underscores and hyphens; 64 characters at most. (line 6)",
+        "deployments[1]: This field cannot be blank. (line 6)",
+        'tenant: unknown field (line 8); did you mean "tenants"?',
+        'tenants[0].error_dialekt: unknown field (line 11); did you mean "error_dialect"?',
+        "tenants[0].aliases[0].grants[0]: “magic” is no privileged field. There are: chat_template, logits_processors, "
+        "mm_processor_kwargs, kv_transfer_params, vllm_xargs, prompt_logprobs, use_beam_search, structured_outputs._backend. "
+        "(line 13)",
+        "tenants[0].aliases[0].max_choices: Ensure this value is greater than or equal to 1. (line 13)",
+        'tenants[0].aliases[1].deployment: no deployment named "tinyy" (line 14); known: b g, tiny',
+        "tenants[0].aliases[1].display_name: No such language: fr. There are: en, ja. (line 14)",
+        "tenants[0].aliases[1].defaults: There can be no default for model. (line 14)",
+        'tenants[0].keys[0].scopes[1]: there is no "fly" (line 16); known: chat, completions, embeddings, models, responses, '
+        "usage, usage:tenant",
+        "tenants[0].keys[0].networks[0]: “everywhere” is no network; an example is 192.0.2.0/24. (line 16)",
+        'tenants[0].keys[0].aliases[0]: no alias named "generl" (line 16); known: general, special',
+        "tenants[0].keys[0].secret_env: the environment variable MISSING is not set (line 16)",
+        "tenants[0].keys[1].expires_at: must be a moment, such as 2027-01-31T00:00:00Z (line 17); a time and a time zone "
+        "are needed",
+        "tenants[0].keys[1].secret: a key has 20 to 512 visible ASCII characters; one of Sekisho's is whole (line 17)",
+        "tenants[0].members[0].email: Enter a valid email address. (line 18)",
+        'tenants[0].members[0].role: there is no "king" (line 18); known: admin, developer, owner, viewer',
+    ]
+    assert not Backend.objects.exists()
+
+
+TENANT = "tenants:\n- slug: acme\n  "
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "The file is empty. (line 1)"),
+        ("# nothing\n", "The file is empty. (line 1)"),
+        ("backends", "must be a mapping, such as {name: value} (line 1)"),
+        ("- backends", "must be a mapping, such as {name: value} (line 1)"),
+        ("backends:", "backends: must be a list (line 1)"),
+        ("backends: {gpu: x}", "backends: must be a list (line 1)"),
+        ("backends: [gpu]", "backends[0]: must be a mapping, such as {name: value} (line 1)"),
+        ("backends: [{name: gpu}]", 'backends[0]: "url" is missing (line 1)'),
+        ("a: 1\nb: [\n", "expected the node content, but found '<stream end>' (line 3)"),
+        ("a: b: c", "mapping values are not allowed here (line 1)"),
+        ("a: 1\n---\nb: 2", "but found another document (line 2)"),
+        ("a: \x01", "holds a character that YAML does not allow (line 1)"),
+        ("a: *nowhere", "found undefined alias 'nowhere' (line 1)"),
+        ("backends: []\ndeployments: []\nbackends: []", "backends: is here twice, first in line 1 (line 3)"),
+        (f"{TENANT}name: A\n  name: B", "tenants[0].name: is here twice, first in line 3 (line 4)"),
+        (f"{TENANT}? [a]\n  : b", "tenants[0]: a name must be text (line 3)"),
+        (f"{TENANT}name: no", "tenants[0].name: must be text (line 3); write it in quotes"),
+        (f"{TENANT}name: 123", "tenants[0].name: must be text (line 3); write it in quotes"),
+        (f"{TENANT}name: ''", "tenants[0].name: This field cannot be blank. (line 3)"),
+        (f"{TENANT}name: {'x' * 101}", "tenants[0].name: Ensure this value has at most 100 characters (it has 101). (line 3)"),
+        (f"{TENANT}name: !!python/object:os.system x", "tenants[0].name: cannot be read as a value (line 3)"),
+        (f"{TENANT}priority: high", "tenants[0].priority: must be a whole number (line 3)"),
+        (f"{TENANT}priority: true", "tenants[0].priority: must be a whole number (line 3)"),
+        (f"{TENANT}priority: 99999", "tenants[0].priority: Ensure this value is less than or equal to 32767. (line 3)"),
+        (f"{TENANT}is_active: 1", "tenants[0].is_active: must be true or false (line 3)"),
+        (f"{TENANT}time_zone: Tokyo", "tenants[0].time_zone: “Tokyo” is no time zone; an example is Asia/Tokyo. (line 3)"),
+        (
+            f"{TENANT}error_dialect: japanese",
+            'tenants[0].error_dialect: there is no "japanese" (line 3); known: both, detail, openai',
+        ),
+        (
+            f"{TENANT}cors_origins: ['https://a.example', 'a.example']",
+            "tenants[0].cors_origins[1]: An origin is like https://app.example.com, without a path. (line 3)",
+        ),
+        (
+            f"{TENANT}cors_origins: ['https://a.example', 'https://a.example']",
+            'tenants[0].cors_origins[1]: "https://a.example" is here twice (line 3)',
+        ),
+        ("tenants: [{slug: Acme}]", "tenants[0].slug: Use a-z, 0-9 and hyphens, 63 characters at most. (line 1)"),
+        ("tenants: [{name: Acme}]", 'tenants[0]: "slug" is missing (line 1)'),
+        (
+            f"{TENANT}aliases: [{{name: general, deployment: tiny}}]",
+            'tenants[0].aliases[0].deployment: no deployment named "tiny" (line 3); there are none',
+        ),
+        (f"{TENANT}keys: [{{name: a, secret: x, secret_env: CI_KEY}}]", "give secret or secret_env, not both (line 3)"),
+        (f"{TENANT}keys: [{{name: a, secret: 12345678901234567890}}]", "must be text of visible ASCII characters"),
+        (f"{TENANT}keys: [{{name: a, secret_env: sk-x}}]", "must be the name of an environment variable, not its value"),
+        (f"{TENANT}keys: [{{name: a, secret_env: ODD}}]", "ODD holds spaces or other than visible ASCII (line 3)"),
+        (f"{TENANT}keys: [{{name: a, expires_at: 2027-13-45}}]", "expires_at: cannot be read as a value (line 3)"),
+        (f"{TENANT}keys: [{{name: a, expires_at: soon}}]", "must be a moment, such as 2027-01-31T00:00:00Z (line 3)"),
+        (f"{TENANT}keys: [{{name: a, expires_at: 2020-01-31T00:00:00Z}}]", "expires_at: The expiry is in the past. (line 3)"),
+        (f"{TENANT}is_active: false\n  keys: [{{name: a}}]", "The tenant “acme” is suspended: it gets no keys. (line 4)"),
+        (
+            f"{TENANT}keys: [{{name: a, secret_env: CI_KEY}},\n    {{name: b, secret_env: CI_KEY}}]",
+            "tenants[0].keys[1].secret_env: This key is here already. (line 4)",
+        ),
+        (f"{TENANT}name: {mint()}", "“name” holds an API key: mask it before it is recorded. (line 2)"),
+        (
+            "backends: [{name: a, url: 'http://a', api_key: x, api_key_env: VLLM_KEY}]",
+            "backends[0].api_key: give api_key or api_key_env, not both (line 1)",
+        ),
+        ("backends: [{name: a, url: 'http://a', api_key: 'x y'}]", "must be text of visible ASCII characters"),
+    ],
+)
+def test_problem_is_told_with_its_line(apply_text: Apply, text: str, problem: str) -> None:
+    told = problems(apply_text, text)
+    assert any(problem in line for line in told), told
+    assert not Tenant.objects.exists()
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize("secret", ["tiny-secret", "s p a c e d secret of mine"])
+def test_secret_is_not_in_its_problem(apply_text: Apply, secret: str) -> None:
+    told = problems(apply_text, f"{TENANT}keys: [{{name: a, secret: '{secret}'}}]")
+    assert secret not in repr(told)
+
+
+@pytest.mark.parametrize("defaults", ["{seed: .nan}", "{stop: 2027-01-31}", "[1]", "{Temperature: 1}", "{a: &x [*x]}"])
+def test_defaults_must_be_request_fields(apply_text: Apply, defaults: str) -> None:
+    text = "deployments: [{name: tiny, served_model: tiny}]\n"
+    told = problems(apply_text, f"{text}{TENANT}aliases: [{{name: a, deployment: tiny, defaults: {defaults}}}]")
+    assert all(line.startswith("tenants[0].aliases[0].defaults") for line in told), told
+
+
+def test_anchors_are_understood(apply_text: Apply) -> None:
+    apply_text(
+        "deployments: [{name: tiny, served_model: tiny}]\n"
+        f"{TENANT}aliases:\n"
+        "  - {name: a, deployment: tiny, display_name: &both {en: A, ja: A}}\n"
+        "  - {name: b, deployment: tiny, display_name: *both}\n"
+    )
+    assert ModelAlias.objects.get(name="b").display_name == {"en": "A", "ja": "A"}
+
+
+def test_file_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sekisho.yaml"
+    path.write_bytes("tenants: [{slug: acme, name: 会社}]".encode("shift_jis"))
+    with pytest.raises(InvalidFile, match="not UTF-8"):
+        apply(path, secret_of=ENVIRONMENT.get)
+    with pytest.raises(OSError, match="nowhere"):
+        apply(tmp_path / "nowhere.yaml", secret_of=ENVIRONMENT.get)
+
+
+def test_credential_whose_field_key_is_gone_is_replaced(apply_text: Apply, settings: Any) -> None:
+    apply_text(FULL)
+    settings.FIELD_KEYS = (("t2", "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="),)
+    assert lines(apply_text(FULL)) == ["~ backend gpu-1 credential null -> ***"]
+    assert Backend.objects.get(name="gpu-1").credential == "backend-credential"
