@@ -24,9 +24,10 @@ class Call:
     """
 
     __slots__ = (
-        "_abort", "_lock", "alias", "attempts", "backend", "client_left", "client_request_id", "created_s", "deadline", "deployment",
-        "dropped_params", "endpoint", "end_user", "ended", "error", "first_token_ms", "is_handed_over", "is_metered", "metadata",
-        "principal", "record", "request_id", "retry_count", "started", "stop_watching", "stream",
+        "_abort", "_lock", "alias", "attempts", "backend", "client_left", "client_request_id", "created_s",
+        "deadline", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error", "first_token_ms",
+        "is_handed_over", "is_metered", "is_probe", "metadata", "principal", "record", "request_id", "retry_count",
+        "started", "stop_watching", "stream",
     )  # fmt: skip
 
     def __init__(self, *, client_request_id: str | None, max_s: float, record: Callable[[UsageEvent], None]) -> None:
@@ -39,6 +40,7 @@ class Call:
         self.created_s = time.time()
         self.principal: Principal | None = None
         self.error: GatewayError | None = None
+        self.is_probe = False  # asked by a load balancer, several times a second: no line, no count
         self.is_metered = False  # a call that may use tokens: it leaves a usage event
         self.is_handed_over = False  # a relay holds the call and will end it
         self.ended = False
@@ -82,6 +84,8 @@ class Call:
         self.stop_watching()
         duration_ms = self.elapsed_ms()
         metrics.IN_FLIGHT.dec()
+        if self.is_probe:
+            return
         tenant = self.principal.tenant.slug if self.principal else ""
         metrics.CALLS.labels(tenant, self.alias, str(status), outcome).inc()
         _log.info("call", **self._line(status, outcome, error_code, usage, duration_ms))

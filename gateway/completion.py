@@ -1,6 +1,6 @@
 """complete(): one call to a model, as a sentence. Read this first; each verb has its own room.
 
-    resolve the alias -> shape the request for it -> take the first backend's answer -> relay it, or return it whole
+resolve the alias -> shape the request for it -> take the first backend's answer -> relay it, or return it whole
 """
 
 from collections.abc import Callable
@@ -52,9 +52,10 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     upstream = shape(call, principal, request, alias)
     body = encode(upstream.fields, request, deployment, principal.tenant)
     meter = partial(meter_for, upstream, deployment, body)
-    receive = partial(relayed, call, request, meter) if request.stream else partial(whole, call, meter)
     try:
-        return first_answer(call, deployment, body, receive=receive)
+        if request.stream:
+            return first_answer(call, deployment, body, receive=partial(relayed, call, request, meter))
+        return first_answer(call, deployment, body, receive=partial(whole, call, meter))
     except ClientLeft:
         usage = usage_at_leaving(call, upstream, body) if not request.stream else meter().usage()
         call.end(status=499, outcome="client_left", error_code="client_left", usage=usage)

@@ -21,15 +21,20 @@ class _Minute:
 _minute = _Minute()
 
 
+def is_due(lookup_id: str, now_s: float) -> bool:
+    """Has this worker not yet marked the key in the minute of now_s (Unix seconds)? No I/O."""
+    number = int(now_s // 60)
+    if number != _minute.number:
+        _minute.number, _minute.marked = number, set()
+    return lookup_id not in _minute.marked
+
+
 def note(client: Any, lookup_id: str, now_s: float) -> None:
     """Mark a key as used now. client: Redis, or a pipeline that sends it along with other commands.
 
     Most calls find the key marked, and cost nothing. A Redis that is out loses the mark, not the call.
     """
-    number = int(now_s // 60)
-    if number != _minute.number:
-        _minute.number, _minute.marked = number, set()
-    if lookup_id in _minute.marked:
+    if not is_due(lookup_id, now_s):
         return
     _minute.marked.add(lookup_id)
     with suppress(RedisError):

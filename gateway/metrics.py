@@ -2,8 +2,8 @@
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client import REGISTRY as _PROCESS
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 CALLS = Counter("sekisho_calls", "Calls under /v1 that ended", ["tenant", "alias", "status", "outcome"])
 TOKENS = Counter("sekisho_tokens", "Tokens metered", ["tenant", "alias", "kind"])

@@ -4,7 +4,6 @@ Whoever writes these rows does so inside a transaction: the note that publishes 
 """
 
 import json
-import re
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
@@ -16,8 +15,11 @@ from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from accounts.models import Tenant
+from gateway.api.chat_request import default_problems
+from gateway.api.fields import GRANTS, MAX_CHOICES, MAX_STOPS
+from gateway.api.languages import LANGUAGES
 from gateway.config import encryption
-from gateway.config.documents import GRANTABLE_FIELDS, LANGUAGES, base_url
+from gateway.config.documents import base_url
 
 NAME: Final = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", _("Use letters, digits, dots, underscores and hyphens; 64 characters at most.")
@@ -28,11 +30,6 @@ ALIAS_NAME: Final = RegexValidator(
 )
 TEXT_MAX_LENGTH: Final = 2000
 DEFAULTS_MAX_LENGTH: Final = 16_384
-# Fields a default would break: they say what the call is, or belong to the gateway.
-NO_DEFAULTS: Final = frozenset(
-    {"model", "messages", "stream", "stream_options", "cache_control", "cache_salt"}
-    | {"metadata", "priority", "request_id", "store", "user"}
-)
 
 
 def validate_base_url(text: str) -> None:
@@ -54,23 +51,23 @@ def validate_texts(texts: Any) -> None:
 
 
 def validate_grant(name: str) -> None:
-    if name not in GRANTABLE_FIELDS:
-        facts = {"name": name, "known": ", ".join(GRANTABLE_FIELDS)}
-        raise ValidationError(_("“%(name)s” is no privileged field. There are: %(known)s."), params=facts)
+    if name not in GRANTS:
+        facts = {"name": name, "known": ", ".join(sorted(GRANTS))}
+        raise ValidationError(_("“%(name)s” cannot be granted. What can: %(known)s."), params=facts)
 
 
 def validate_defaults(defaults: Any) -> None:
     """Request fields by name, as in a request's JSON."""
-    if not isinstance(defaults, dict) or not all(re.fullmatch(r"[a-z][a-z0-9_]{0,63}", str(name)) for name in defaults):
+    if not isinstance(defaults, dict):
         raise ValidationError(_("Give request fields by name, such as {temperature: 0.2}."))
-    if wrong := sorted(NO_DEFAULTS & set(defaults)):
-        raise ValidationError(_("There can be no default for %(wrong)s."), params={"wrong": ", ".join(wrong)})
     try:
         length = len(json.dumps(defaults, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValidationError(_("Defaults must be plain JSON.")) from error
     if length > DEFAULTS_MAX_LENGTH:
         raise ValidationError(_("Defaults have %(most)d characters at most."), params={"most": DEFAULTS_MAX_LENGTH})
+    if problems := default_problems(defaults):
+        raise ValidationError([f"{place} {message}" for place, message in problems])
 
 
 class Backend(models.Model):
@@ -159,8 +156,8 @@ class ModelAlias(models.Model):
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     display_name = models.JSONField(default=dict, blank=True, validators=[validate_texts])
     description = models.JSONField(default=dict, blank=True, validators=[validate_texts])
-    max_choices = models.PositiveSmallIntegerField(default=8, validators=[MinValueValidator(1), MaxValueValidator(128)])
-    max_stops = models.PositiveSmallIntegerField(default=4, validators=[MaxValueValidator(64)])
+    max_choices = models.PositiveSmallIntegerField(default=8, validators=[MinValueValidator(1), MaxValueValidator(MAX_CHOICES)])
+    max_stops = models.PositiveSmallIntegerField(default=4, validators=[MaxValueValidator(MAX_STOPS)])
     grants = ArrayField(models.CharField(max_length=64, validators=[validate_grant]), default=list, blank=True)
     defaults = models.JSONField(default=dict, blank=True, validators=[validate_defaults])
     created_at = models.DateTimeField(auto_now_add=True)
@@ -174,8 +171,8 @@ class ModelAlias(models.Model):
                 condition=models.Q(name__regex=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"), name="alias_name_form"
             ),
             models.CheckConstraint(condition=models.Q(max_output_tokens__gt=0), name="alias_output_positive"),
-            models.CheckConstraint(condition=models.Q(max_choices__range=(1, 128)), name="alias_choices_range"),
-            models.CheckConstraint(condition=models.Q(max_stops__range=(0, 64)), name="alias_stops_range"),
+            models.CheckConstraint(condition=models.Q(max_choices__range=(1, MAX_CHOICES)), name="alias_choices_range"),
+            models.CheckConstraint(condition=models.Q(max_stops__range=(0, MAX_STOPS)), name="alias_stops_range"),
         ]
 
     def __str__(self) -> str:

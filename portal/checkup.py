@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from gateway.config.documents import MARKER
 from gateway.models import Backend, Publication
-from portal import home, processes, stores
+from portal import home, stores
 from portal.stores import START, Finding
 from usage.store import connect
 
@@ -142,8 +142,16 @@ def _server(name: str, url: str) -> Finding:
 
 
 def worker() -> Finding:
-    if processes.worker_answers():
-        return Finding("Worker", True, "takes orders")
+    """Asked through the broker. Celery is loaded for this alone."""
+    from kombu.exceptions import OperationalError
+
+    from portal.celery import app
+
+    try:
+        if app.control.ping(timeout=1.0, limit=1):
+            return Finding("Worker", True, "takes orders")
+    except OperationalError:
+        return Finding("Worker", False, "unknown, Redis does not answer", "Mend Redis first.")
     return Finding("Worker", False, "does not answer", "Start it: celery -A portal.celery worker --beat")
 
 

@@ -14,8 +14,6 @@ from portal.supervisor import Role, http_answers
 SIMULATOR_PORT: Final = 8002
 SIMULATED_MODEL: Final = "demo"
 PORTS_TRIED: Final = 100
-# Celery warns root of pickled tasks; ours are JSON.
-_QUIET: Final = "ignore:You're running the worker with superuser privileges"
 
 
 class NoFreePort(Exception):
@@ -99,35 +97,10 @@ def simulator(place: Place) -> Role:
 
 def worker(place: Place) -> Role:
     """The celery worker with beat inside: on one machine there is only one of each."""
-    # A pool of threads: its tasks wait for stores. Gossip and mingle talk to other workers, and there are none.
-    command = [
-        sys.executable,
-        "-W",
-        _QUIET,
-        "-m",
-        "celery",
-        "--quiet",
-        "-A",
-        "portal.celery",
-        "worker",
-        "--beat",
-        "--pool",
-        "threads",
-    ]
-    command += ["--concurrency", "4", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
-    return Role("worker", command, _environment(place, {"DJANGO_SETTINGS_MODULE": "portal.settings.web"}), worker_answers)
-
-
-def worker_answers() -> bool:
-    """Does a celery worker take orders?"""
-    from kombu.exceptions import OperationalError
-
-    from portal.celery import app
-
-    try:
-        return bool(app.control.ping(timeout=0.5, limit=1))
-    except OperationalError:
-        return False
+    ready = place.home / "worker.ready"
+    ready.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "portal.worker", str(ready)]
+    return Role("worker", command, _environment(place, {"DJANGO_SETTINGS_MODULE": "portal.settings.web"}), ready.exists)
 
 
 def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:

@@ -133,7 +133,7 @@ def _prepare(place: processes.Place, options: argparse.Namespace) -> Prepared:
         key = demo.fresh_key(tenant) if options.json else demo.first_key(tenant)
     if options.apply:
         try:
-            call_command("apply", str(options.apply), stdout=sys.stderr)
+            call_command("apply", str(options.apply), stdout=sys.stderr if options.json else sys.stdout)
         except CommandError as error:
             raise CannotStart(str(error)) from error
     publish.catch_up()

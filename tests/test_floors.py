@@ -8,7 +8,14 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 HOT = sorted(
     path
-    for pattern in ("gateway/api/*.py", "gateway/routing/*.py", "gateway/server/*.py", "gateway/upstream/*.py", "gateway/*.py", "usage/*.py")
+    for pattern in (
+        "gateway/api/*.py",
+        "gateway/routing/*.py",
+        "gateway/server/*.py",
+        "gateway/upstream/*.py",
+        "gateway/*.py",
+        "usage/*.py",
+    )
     for path in PROJECT.glob(pattern)
     if path.name not in {"models.py", "tasks.py", "apps.py"}
 )

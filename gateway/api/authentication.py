@@ -2,13 +2,14 @@
 
 import re
 import time
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from accounts.keys import Pepper, peppers
+from gateway import lifecycle
 from gateway.api.addresses import client_address
 from gateway.config import directory
 from gateway.exceptions import InvalidApiKey, Overloaded
@@ -27,9 +28,11 @@ class ApiKeyAuthentication(BaseAuthentication):
         if match is None:
             raise InvalidApiKey
         try:
-            return principal_of(match[1], client_address(request.META)), None
+            principal = principal_of(match[1], client_address(request.META))
         except StoreUnavailable:
             raise Overloaded(retry_after_s=1) from None
+        lifecycle.note_use(principal.key.lookup_id)
+        return principal, None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -52,8 +55,3 @@ def pepper_ring() -> tuple[Pepper, ...]:
     if not _ring:
         _ring = peppers(settings.KEY_PEPPERS)
     return _ring
-
-
-def principal_or_none(request: Any) -> Principal | None:
-    """The principal if authentication has succeeded on this request."""
-    return getattr(request, "principal", None)

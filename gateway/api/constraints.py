@@ -130,13 +130,15 @@ STRUCTURED_OUTPUTS: Final = refined(
 )
 
 
-BACKEND_GRANTS: Final = frozenset({"structured_outputs._backend", "structured_outputs._backend_was_auto"})
+BACKEND_GRANT: Final = "structured_outputs._backend"
 
 
 def backend_grants(structured_outputs: Mapping[str, Any]) -> dict[str, str]:
-    """The grants that checked structured outputs need, each with its path: vLLM keeps `_backend*` for itself."""
-    paths = (f"structured_outputs.{name}" for name, value in structured_outputs.items() if value is not None)
-    return {path: path for path in paths if path in BACKEND_GRANTS}
+    """The grant that checked structured outputs need, with the path of what needs it: vLLM keeps `_backend*` for itself."""
+    for name, value in structured_outputs.items():
+        if name.startswith("_backend") and value is not None:
+            return {BACKEND_GRANT: f"structured_outputs.{name}"}
+    return {}
 
 
 # ---- chat_template_kwargs

@@ -38,7 +38,7 @@ from gateway.api.checks import (
     string,
 )
 from gateway.api.constraints import (
-    BACKEND_GRANTS,
+    BACKEND_GRANT,
     CHAT_TEMPLATE_KWARGS,
     GRAMMAR_MAX_CHARS,
     RESPONSE_FORMAT,
@@ -235,7 +235,7 @@ _ROWS: Final = (
 FIELDS: Final[Mapping[str, Field]] = {row.name: row for row in _ROWS}
 REQUIRED: Final = tuple(row.name for row in _ROWS if row.required)
 # Everything an alias can grant: the privileged fields, and what is privileged inside other fields.
-GRANTS: Final = frozenset(row.name for row in _ROWS if row.kind == PRIVILEGED) | MEDIA_GRANTS | BACKEND_GRANTS
+GRANTS: Final = frozenset(row.name for row in _ROWS if row.kind == PRIVILEGED) | MEDIA_GRANTS | {BACKEND_GRANT}
 
 
 def describe_fields() -> list[dict[str, str]]:

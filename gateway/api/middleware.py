@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from gateway import lifecycle
@@ -27,9 +27,8 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
         )
         call.retry_count = _printable(request.META.get("HTTP_X_STAINLESS_RETRY_COUNT"))
         response = get_response(request)
-        call.endpoint = request.resolver_match.url_name if request.resolver_match else "none"
         response["x-request-id"] = call.request_id
-        if not response.streaming:
+        if isinstance(response, HttpResponse):
             response["content-length"] = str(len(response.content))
         cors.add_headers(request, response, call.principal)
         if not call.is_handed_over:

@@ -1,7 +1,9 @@
 """What load balancers and operators ask: /health, /livez, /readyz, /metrics. No key, no tenant's data."""
 
+from typing import Any
+
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from gateway import metrics
@@ -11,13 +13,15 @@ from gateway.config import directory
 from usage.store import StoreUnavailable
 
 
-def live(request: HttpRequest) -> HttpResponse:
+def live(request: Any) -> HttpResponse:
     """200 with an empty body, as vLLM's own /health: the process serves."""
+    request.call.is_probe = True
     return HttpResponse()
 
 
-def ready(request: HttpRequest) -> HttpResponse:
+def ready(request: Any) -> HttpResponse:
     """200 once this worker holds a configuration; with the stores gone it still serves on, and so stays ready."""
+    request.call.is_probe = True
     try:
         directory.current().platform()
     except StoreUnavailable:
@@ -25,8 +29,9 @@ def ready(request: HttpRequest) -> HttpResponse:
     return HttpResponse(b'{"status":"ready"}', content_type="application/json")
 
 
-def prometheus(request: HttpRequest) -> HttpResponseBase:
+def prometheus(request: Any) -> HttpResponseBase:
     """To operators' networks alone; for anybody else this path does not exist."""
     if not is_within(client_address(request.META), tuple(settings.OPERATOR_NETWORKS)):
         return unsupported(request)
+    request.call.is_probe = True
     return HttpResponse(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")

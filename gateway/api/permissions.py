@@ -1,10 +1,13 @@
 """What a key may call."""
 
+from typing import cast
+
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from gateway.exceptions import InsufficientScope
+from gateway.principal import Principal
 
 
 class HasScope(BasePermission):
@@ -12,6 +15,6 @@ class HasScope(BasePermission):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         scope: str | None = getattr(view, "required_scope", None)
-        if scope is None or not request.user.has_scope(scope):
+        if scope is None or not cast("Principal", request.user).has_scope(scope):
             raise InsufficientScope(getattr(view, "scope_refusal", None))
         return True

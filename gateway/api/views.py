@@ -1,6 +1,6 @@
 """The endpoints of /v1: parse, call one verb, render."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import orjson
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -18,6 +18,7 @@ from gateway.api.languages import preferred_language
 from gateway.api.negotiation import IgnoreAccept
 from gateway.api.parsers import read_json_object
 from gateway.api.permissions import HasScope
+from gateway.call import Call
 from gateway.completion import complete
 from gateway.config.documents import Alias
 from gateway.exceptions import MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
@@ -31,13 +32,16 @@ ENDPOINTS = "POST /v1/chat/completions, GET /v1/models and GET /v1/models/{id}"
 class GatewayView(APIView):
     """Authentication, then scope, then the handler: DRF's order, the contract's words."""
 
-    authentication_classes: ClassVar[Any] = [ApiKeyAuthentication]
-    permission_classes: ClassVar[Any] = [HasScope]
+    authentication_classes = (ApiKeyAuthentication,)
+    permission_classes = (HasScope,)
     content_negotiation_class = IgnoreAccept
     required_scope: ClassVar[str]
+    endpoint: ClassVar[str]  # its name in the log
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """A wrong method and a preflight are answered before the key is asked for."""
+        call: Call = request.call  # type: ignore[attr-defined]
+        call.endpoint = self.endpoint
         allowed = ", ".join(self.allowed_methods)
         if request.method == "OPTIONS":
             return cors.preflight(request, allowed)
@@ -47,7 +51,7 @@ class GatewayView(APIView):
         return super().dispatch(request, *args, **kwargs)
 
     def perform_authentication(self, request: Request) -> None:
-        call_of(request).principal = request.user
+        call_of(request).principal = principal_of(request)
 
     def get_exception_handler(self) -> Any:
         return handle_exception
@@ -62,6 +66,7 @@ class GatewayView(APIView):
 
 
 class ChatCompletions(GatewayView):
+    endpoint = "chat.completions"
     required_scope = scopes.CHAT
 
     def post(self, request: Request) -> HttpResponseBase:
@@ -69,7 +74,7 @@ class ChatCompletions(GatewayView):
         call.is_metered = True
         wanted = validate(read_json_object(request))
         call.stop_watching = watch(request.META, call.abandon)
-        answer = complete(call, request.user, wanted)
+        answer = complete(call, principal_of(request), wanted)
         if isinstance(answer, Relay):
             response: HttpResponseBase = StreamingHttpResponse(answer, content_type="text/event-stream; charset=utf-8")
             response["cache-control"] = "no-cache, no-transform"
@@ -82,22 +87,23 @@ class ChatCompletions(GatewayView):
 
 
 class Models(GatewayView):
+    endpoint = "models"
     required_scope = scopes.MODELS
     scope_refusal = "This API key is not authorized to list models."
 
     def get(self, request: Request) -> HttpResponseBase:
         language = preferred_language(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))
-        principal: Principal = request.user
-        return json_response({"object": "list", "data": [model_object(a, language) for a in principal.aliases()]})
+        aliases = principal_of(request).aliases()
+        return json_response({"object": "list", "data": [model_object(alias, language) for alias in aliases]})
 
 
 class Model(GatewayView):
+    endpoint = "models.one"
     required_scope = scopes.MODELS
     scope_refusal = Models.scope_refusal
 
     def get(self, request: Request, name: str) -> HttpResponseBase:
-        principal: Principal = request.user
-        alias = principal.alias(name)
+        alias = principal_of(request).alias(name)
         if alias is None:
             raise ModelNotFound(name)
         return json_response(model_object(alias, preferred_language(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))))
@@ -137,5 +143,11 @@ def json_response(value: Any) -> HttpResponse:
     return HttpResponse(orjson.dumps(value), content_type="application/json")
 
 
-def call_of(request: Request) -> Any:
-    return request._request.call  # noqa: SLF001 - the edge put it on Django's own request
+def principal_of(request: Request) -> Principal:
+    """Who ApiKeyAuthentication found; DRF keeps it where it keeps users."""
+    return cast("Principal", request.user)
+
+
+def call_of(request: Request) -> Call:
+    call: Call = request._request.call  # type: ignore[attr-defined]  # noqa: SLF001 - the edge put it on Django's request
+    return call

@@ -29,19 +29,6 @@ CHANGES_KEPT: Final = 10_000
 ErrorDialect = Literal["openai", "detail", "both"]
 UnknownFields = Literal["drop", "reject", "pass"]
 
-LANGUAGES: Final = ("en", "ja")
-# What an alias can grant: the request's privileged fields (wire contract, "Request fields").
-GRANTABLE_FIELDS: Final = (
-    "chat_template",
-    "logits_processors",
-    "mm_processor_kwargs",
-    "kv_transfer_params",
-    "vllm_xargs",
-    "prompt_logprobs",
-    "use_beam_search",
-    "structured_outputs._backend",
-)
-
 
 def tenant_key(tenant_id: str) -> str:
     return f"sekisho:config:tenant:{tenant_id}"

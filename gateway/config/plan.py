@@ -59,6 +59,7 @@ class Planner:
     def _plan_backend(self, entry: Entry) -> None:
         known = self._backends.get(entry.name)
         row = known or Backend(name=entry.name)
+        self._backends[entry.name] = row
         draft = Draft(entry, entry.name, row, is_new=known is None)
         if "url" in entry.values:
             try:
@@ -72,7 +73,6 @@ class Planner:
                 row.credential = credential
                 draft.changed["credential"] = (MASK if held else None, MASK if credential else None)
         draft.check()
-        self._backends[entry.name] = row
         self._add(draft.step())
 
     def _plan_deployment(self, entry: Entry) -> None:
@@ -158,8 +158,9 @@ class Planner:
         if not (prune and "aliases" in tenant_entry.parts):
             aliases |= set(ModelAlias.objects.filter(tenant=tenant).values_list("name", flat=True))
         for entry in named:
+            held = (rows[entry.name].aliases if entry.name in rows else None) or ()  # may name aliases that were removed since
             for number, name in enumerate(entry.values.get("aliases") or ()):
-                if name not in aliases:
+                if name not in aliases and name not in held:
                     entry.at("aliases").items()[number].refuse(f'no alias named "{name}"', known_names(aliases))
             if entry.name in rows:
                 self._plan_key_change(tenant, entry, rows[entry.name])

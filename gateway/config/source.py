@@ -38,15 +38,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A value in the file. `problems` is one list for the whole file."""
+    """A value in the file. line: where its name stands, if it has one. `problems` is one list for the whole file."""
 
     path: str
     node: yaml.Node = field(repr=False)
+    line: int
     problems: list[Problem] = field(repr=False)
-
-    @property
-    def line(self) -> int:
-        return int(self.node.start_mark.line) + 1
 
     def refuse(self, message: str, hint: str = "") -> Refused:
         """File a problem of this place; the result is for the caller to raise, or not."""
@@ -57,13 +54,13 @@ class Place:
         """What a mapping holds. Raises Refused for anything else."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.refuse("must be a mapping, such as {name: value}")
-        return {key.value: self._inside(f".{key.value}", value) for key, value in self.node.value}
+        return {key.value: self.inside(f".{key.value}", value, key) for key, value in self.node.value}
 
     def items(self) -> list["Place"]:
         """What a list holds. Raises Refused for anything else."""
         if not isinstance(self.node, yaml.SequenceNode):
             raise self.refuse("must be a list")
-        return [self._inside(f"[{number}]", value) for number, value in enumerate(self.node.value)]
+        return [self.inside(f"[{number}]", value, value) for number, value in enumerate(self.node.value)]
 
     def value(self) -> Any:
         """As plain Python: text, numbers, booleans, None, dates, lists, dicts. Raises Refused for what YAML cannot read."""
@@ -72,8 +69,9 @@ class Place:
         except (ConstructorError, ValueError, RecursionError) as error:
             raise self.refuse("cannot be read as a value") from error
 
-    def _inside(self, step: str, node: yaml.Node) -> "Place":
-        return Place((self.path + step).removeprefix("."), node, self.problems)
+    def inside(self, step: str, node: yaml.Node, mark: yaml.Node) -> "Place":
+        """A part of this value, named where `mark` stands."""
+        return Place((self.path + step).removeprefix("."), node, mark.start_mark.line + 1, self.problems)
 
 
 def load(text: str) -> Place:
@@ -87,7 +85,7 @@ def load(text: str) -> Place:
         raise InvalidFile([Problem("", "holds a character that YAML does not allow", 1)]) from None
     if node is None:
         raise InvalidFile([Problem("", "The file is empty.", 1)])
-    place = Place("", node, [])
+    place = Place("", node, node.start_mark.line + 1, [])
     _check_names(place, set())
     if place.problems:
         raise InvalidFile(place.problems)
@@ -123,10 +121,10 @@ def _check_names(place: Place, seen: set[int]) -> None:
         lines: dict[str, int] = {}
         for key, value in place.node.value:
             if not isinstance(key, yaml.ScalarNode):
-                Place(place.path, key, place.problems).refuse("a name must be text")
+                place.inside("", value, key).refuse("a name must be text")
                 continue
-            at_key = Place(f"{place.path}.{key.value}".removeprefix("."), key, place.problems)
+            inside = place.inside(f".{key.value}", value, key)
             if key.value in lines:
-                at_key.refuse(f"is here twice, first in line {lines[key.value]}")
-            lines.setdefault(key.value, at_key.line)
-            _check_names(Place(at_key.path, value, place.problems), seen)
+                inside.refuse(f"is here twice, first in line {lines[key.value]}")
+            lines.setdefault(key.value, inside.line)
+            _check_names(inside, seen)

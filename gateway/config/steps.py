@@ -81,7 +81,8 @@ class Draft:
             self.row.clean()
         except ValidationError as error:
             for name, messages in error.message_dict.items():
-                self.entry.at(name).refuse(" ".join(messages))
+                if name in self.entry.values:  # of the others, "is missing" was said
+                    self.entry.at(name).refuse(" ".join(messages))
 
     def step(
         self, *, before_save: Callable[[], None] = lambda: None, after_save: Callable[[], None] = lambda: None

@@ -36,11 +36,11 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9.])?
 _SINGLE: Final = frozenset({"AUTHORIZATION", "HOST", "CONTENT-TYPE", "CONTENT-ENCODING", "CONTENT-LENGTH", "ORIGIN"})
 
 
-class Refused(Exception):  # noqa: N818 - it carries a refusal, it is none of the parser's errors
+class Refused(Exception):
     """The head is well-formed HTTP, yet not what may be served. The message is for the client."""
 
 
-class GatewayWorker(GeventWorker):  # type: ignore[misc] - gunicorn ships no types
+class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         with contextlib.suppress(OSError):  # a unix socket has no TCP options
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CLIENT_STALL_MS)
@@ -90,7 +90,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc] - gunicorn ships no typ
         """Answer what never reached the application: the parser's refusals, our own, and faults. Then the end."""
         status, reason = status_of(exc)
         if status == 500:
-            self.log.exception("Error handling request")
+            self.log.error("Error handling a request", exc_info=exc)
         else:
             self.log.info("Refused a request from %s: %s", (addr or ("",))[0], type(exc).__name__)
         with contextlib.suppress(OSError):

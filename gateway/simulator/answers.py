@@ -67,8 +67,8 @@ def answer(asked: Ask, knobs: Knobs) -> list[Choice]:
 
 
 @lru_cache(65536)
-def _content(text: str) -> bytes:
-    return b'{"content":%b}' % orjson.dumps(text)
+def _step(text: str) -> Step:
+    return 1, b'{"content":%b}' % orjson.dumps(text)
 
 
 @lru_cache(4096)
@@ -78,7 +78,7 @@ def _reasoning(text: str) -> bytes:
 
 def _steps(deltas: Sequence[str]) -> tuple[Step, ...]:
     """One token each."""
-    return tuple((1, _content(delta)) for delta in deltas)
+    return tuple(map(_step, deltas))
 
 
 def _text(asked: Ask, knobs: Knobs, index: int) -> Choice:

@@ -56,6 +56,7 @@ class Ask:
     choices: Sequence[str]  # structured_outputs.choice
     priority: int
     salt: str
+    request_id: str | None
 
     @property
     def prompt_tokens(self) -> int:
@@ -102,6 +103,7 @@ def ask(body: Mapping[str, Any], fields: Mapping[str, Any], served: Served) -> A
         choices=(fields.get("structured_outputs") or {}).get("choice") or (),
         priority=fields.get("priority", 0),
         salt=fields.get("cache_salt", ""),
+        request_id=fields.get("request_id"),
     )
 
 

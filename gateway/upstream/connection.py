@@ -77,6 +77,8 @@ class Connection:
         body = self._body
         if body is None or body.is_complete:
             return b""
+        if self._is_aborted:
+            raise UpstreamAborted
         data, self._early = self._early, b""
         until = monotonic() + timeout_s
         while True:

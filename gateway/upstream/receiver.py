@@ -56,8 +56,9 @@ class GeventReceiver:
     def receive(self, timeout_s: float) -> bytes:
         if timeout_s != self._timeout_s:
             self._timeout_s = timeout_s
-            self._timer = self._hub.loop.timer(timeout_s)
-        self._timer.start(getcurrent().throw, TimeoutError)
+            self._timer = self._hub.loop.timer(timeout_s, timeout_s)
+        # Not start: libev lets a timer that was stopped go on where it stood.
+        self._timer.again(getcurrent().throw, TimeoutError)
         try:
             self._hub.wait(self._readable)
         finally:

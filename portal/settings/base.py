@@ -11,7 +11,7 @@ ALLOWED_HOSTS = env.names("SEKISHO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-SILENCED_SYSTEM_CHECKS: list[str] = []
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]  # TLS ends at the load balancer: it redirects and sets HSTS
 
 # API keys are kept as HMAC-SHA-256 under the first pepper; the others still verify. `id:secret,...`
 KEY_PEPPERS = env.keyring("SEKISHO_KEY_PEPPERS")
@@ -23,3 +23,18 @@ SALT_KEY = env.secret("SEKISHO_SALT_KEY")
 REDIS_URL = env.redis_url()
 
 GATEWAY_PUBLIC_URL = env.text("SEKISHO_GATEWAY_URL", "http://127.0.0.1:8001")
+
+# Limits of the HTTP edge. Bytes and seconds.
+REQUEST_BODY_MAX_BYTES = env.integer("SEKISHO_REQUEST_BODY_MAX_BYTES", 20 * 1024 * 1024, low=1024, high=2**31)
+REQUEST_BODY_MIN_BYTES_PER_S = 16 * 1024
+REQUEST_BODY_GRACE_S = 30.0
+CALL_MAX_S = env.number("SEKISHO_CALL_MAX_S", 1800, low=1, high=86400)
+# The longest a streamed call may wait for its first event, and so for its turn in a backend queue. Seconds.
+FIRST_TOKEN_MAX_S = env.number("SEKISHO_FIRST_TOKEN_MAX_S", 300, low=0.05, high=86400)
+CONNECT_MAX_S = env.number("SEKISHO_CONNECT_MAX_S", 2, low=0.05, high=60)
+KEEP_ALIVE_COMMENT_S = env.number("SEKISHO_KEEP_ALIVE_COMMENT_S", 15, low=0.05, high=600)
+KEY_CACHE_ENTRIES = env.integer("SEKISHO_KEY_CACHE_ENTRIES", 20_000, low=100, high=10_000_000)
+# Proxies whose X-Forwarded-For is believed: networks.
+TRUSTED_PROXIES = env.names("SEKISHO_TRUSTED_PROXIES", [])
+# Who may read /metrics and the details of /readyz: networks, beside the load balancer's own probe of the status.
+OPERATOR_NETWORKS = env.names("SEKISHO_OPERATOR_NETWORKS", ["127.0.0.0/8", "::1/128"])

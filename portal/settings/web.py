@@ -57,6 +57,7 @@ TEMPLATES = [
 DATABASES = {"default": env.database()}
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 2,
+    **DATABASES["default"].get("OPTIONS", {}),  # what the URL asks for: sslmode and the like
     "pool": {"min_size": 1, "max_size": env.integer("SEKISHO_DATABASE_POOL", 4, low=1, high=100), "timeout": 5},
 }
 

@@ -49,14 +49,14 @@ def cpu_us(step: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    print(f"{'body':26}{'bytes':>9}{'orjson':>10}{'validate':>10}{'for_alias':>10}  us")  # noqa: T201 - prints by design
+    print(f"{'body':26}{'bytes':>9}{'orjson':>10}{'validate':>10}{'for_alias':>10}  us")
     for name, body in BODIES.items():
         text = orjson.dumps(body)
         parsed = orjson.loads(text)
         request = validate(parsed)
         steps = (partial(orjson.loads, text), partial(validate, parsed), partial(for_alias, request, ALIAS, TENANT))
         cost = "".join(f"{cpu_us(step):10.1f}" for step in steps)
-        print(f"{name:26}{len(text):9}{cost}")  # noqa: T201
+        print(f"{name:26}{len(text):9}{cost}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A whole gateway for tests: simulated vLLM, rows published through the real street, real gunicorn."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -89,7 +90,8 @@ class Stand:
 @pytest.fixture
 def stand(transactional_db: None, valkey: redis.Redis, vllm: Simulator, gateway_process: processes.Gateway) -> Stand:
     vllm.reset()
-    backend = Backend.objects.create(name="gpu-1", url=vllm.url)
+    # A real vLLM that serves `tiny`, where one runs: the clients' tests are the same. Knobs it has none.
+    backend = Backend.objects.create(name="gpu-1", url=os.environ.get("SEKISHO_TEST_VLLM_URL") or vllm.url)
     deployment = Deployment.objects.create(name="tiny", served_model="tiny", max_model_len=8192)
     PoolMember.objects.create(deployment=deployment, backend=backend)
     acme = Tenant.objects.create(slug="acme", name="Acme")

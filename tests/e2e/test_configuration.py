@@ -1,4 +1,4 @@
-"""Changes reach every worker (how fast is printed: a second is the promise), and the loss of Redis takes nothing away that was there."""
+"""Changes reach every worker, how fast is printed; and the loss of Redis takes nothing away that was there."""
 
 import signal
 import time
@@ -160,3 +160,17 @@ def test_a_gateway_without_configuration_is_not_ready_and_says_503(
 
     response = requests.get(f"{gateway.url}/v1/models", headers={"Authorization": f"Bearer {mint()}"}, timeout=30)
     assert response.status_code == 503
+
+
+def test_the_last_use_of_a_key_reaches_its_row(stand: Stand) -> None:
+    from gateway.tasks import record_last_used
+
+    key, secret = stand.issue(name="used")
+    stand.until(lambda: stand.get("/v1/models", secret=secret).status_code == 200, "never issued")
+
+    def recorded() -> bool:
+        record_last_used()
+        key.refresh_from_db()
+        return key.last_used_at is not None
+
+    stand.until(recorded, "the use was not recorded")

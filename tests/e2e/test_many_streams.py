@@ -18,7 +18,8 @@ async def read_stream(stand: Stand, body: bytes) -> list[int]:
     reader, writer = await asyncio.open_connection("127.0.0.1", stand.gateway.port)
     writer.write(
         f"POST {CHAT} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {stand.secret}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
     )
     counts = []
     async for line in reader:

@@ -18,7 +18,8 @@ def raw_stream(stand: Stand, body: dict[str, Any]) -> socket.socket:
     client = stand.gateway.connect()
     client.sendall(
         f"POST {CHAT} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {stand.secret}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n".encode() + payload
+        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n".encode()
+        + payload
     )
     return client
 
@@ -186,8 +187,8 @@ def test_a_prompt_that_does_not_fit_is_told_in_our_words(stand: Stand) -> None:
     "knobs",
     [
         {}, {"fail_rate": 1, "status": 500}, {"fail_rate": 1, "status": 400}, {"fail_rate": 1, "status": 404},
-        {"fail_rate": 1, "status": 503}, {"html": True, "status": 500}, {"error_event_after": 2}, {"error_event_after": 0}, {"error_body_200": True},
-        {"redirect": "http://127.0.0.1:9/elsewhere"}, {"garbage": True},
+        {"fail_rate": 1, "status": 503}, {"html": True, "status": 500}, {"error_event_after": 2}, {"error_event_after": 0},
+        {"error_body_200": True}, {"redirect": "http://127.0.0.1:9/elsewhere"}, {"garbage": True},
     ],
 )  # fmt: skip
 def test_nothing_that_names_the_backend_reaches_the_client(stand: Stand, stream: bool, knobs: dict[str, Any]) -> None:

@@ -167,8 +167,9 @@ def test_every_invalid_key_gets_the_same_401(stand: Stand) -> None:
     wrong_end = stand.secret[:-1] + ("0" if stand.secret[-1] != "0" else "1")
     answers = []
     for header in (
-        None, "", "Bearer", "Bearer ", "Bearer sk-none", f"Bearer {wrong_end}", f"Bearer {revoked_text}", f"Basic {stand.secret}",
-        stand.secret, f"Bearer {stand.secret} x", f"Bearer {'x' * 600}", "Bearer ' OR 1=1 --", f"Bearer\t{stand.secret}",
+        None, "", "Bearer", "Bearer ", "Bearer sk-none", f"Bearer {wrong_end}", f"Bearer {revoked_text}",
+        f"Basic {stand.secret}", stand.secret, f"Bearer {stand.secret} x", f"Bearer {'x' * 600}", "Bearer ' OR 1=1 --",
+        f"Bearer\t{stand.secret}",
     ):  # fmt: skip
         headers = {} if header is None else {"Authorization": header}
         response = requests.post(stand.gateway.url + CHAT, json={}, headers=headers, timeout=30)
@@ -251,7 +252,13 @@ def test_accept_is_ignored(stand: Stand) -> None:
 
 def test_every_answer_has_our_request_id(stand: Stand) -> None:
     ids = set()
-    for response in (stand.post(), stand.post({"stream": True}), stand.get("/v1/models"), stand.get("/nothing"), stand.post({"n": 0})):
+    for response in (
+        stand.post(),
+        stand.post({"stream": True}),
+        stand.get("/v1/models"),
+        stand.get("/nothing"),
+        stand.post({"n": 0}),
+    ):
         ids.add(response.headers["x-request-id"])
     assert len(ids) == 5
 
@@ -280,7 +287,8 @@ def test_cors_is_the_tenants_own_list(stand: Stand) -> None:
     stand.until(lambda: "access-control-allow-origin" in stand.post(headers=headers).headers, "the origins did not arrive")
     preflight = requests.options(
         stand.gateway.url + CHAT,
-        headers=headers | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-stainless-os"},
+        headers=headers
+        | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-stainless-os"},
         timeout=30,
     )
     assert preflight.status_code == 204

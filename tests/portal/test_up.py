@@ -14,10 +14,19 @@ import pytest
 import requests
 
 from portal.settings.env import embedded_database_url, embedded_redis_url
-from tests.portal.installation import Checkout, Running
+from tests.portal.installation import Checkout, Running, processes_of
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.xdist_group("installation")
+CONFIGURATION = """
+backends:    [{name: gpu-1, url: "http://127.0.0.1:1"}]
+deployments: [{name: tiny, served_model: tiny, backends: [{backend: gpu-1, weight: 1}]}]
+tenants:
+  - slug: acme
+    name: Acme
+    aliases: [{name: ours, deployment: tiny}]
+    keys: [{name: ci, secret_env: CI_KEY, scopes: [chat, models]}]
+"""
 ANY_PORTS = ("--portal-port", "0", "--api-port", "0")
 
 
@@ -100,15 +109,21 @@ def test_a_second_up_on_the_same_folder_is_refused(installation: Running, copy: 
     assert stream(installation, installation.told["demo_key"])
 
 
-def test_taken_ports_give_way_and_sigterm_leaves_nobody(
-    installation: Running, copy: Checkout, home: Path, busy_port: int
+def test_taken_ports_give_way_a_file_is_applied_and_sigterm_leaves_nobody(
+    installation: Running, copy: Checkout, home: Path, busy_port: int, tmp_path: Path
 ) -> None:
     api_port = str(urlsplit(installation.told["api"]).port)
-    with copy.up(home, "--json", "--no-demo", "--portal-port", str(busy_port), "--api-port", api_port) as running:
+    file = tmp_path / "configuration.yaml"
+    file.write_text(CONFIGURATION)
+    options = ("--json", "--no-demo", "--portal-port", str(busy_port), "--api-port", api_port, "--apply", str(file))
+    with copy.up(home, *options, CI_KEY="sk-of-another-house-0123456789") as running:
         assert urlsplit(running.told["portal"]).port not in (busy_port, None)
         assert running.told["api"] != installation.told["api"]
         assert running.told["demo_key"] is None
         assert requests.get(f"{running.told['portal']}/sign-in/", timeout=60).status_code == 200
+        headers = {"Authorization": "Bearer sk-of-another-house-0123456789"}
+        models = requests.get(f"{running.told['api']}/v1/models", headers=headers, timeout=60)
+        assert [model["id"] for model in models.json()["data"]] == ["ours"]
         log = "".join(running.log)
         assert f"port {busy_port} is taken: the portal is on {urlsplit(running.told['portal']).port}." in log
         assert f"port {api_port} is taken: the API is on" in log
@@ -172,6 +187,17 @@ def test_a_store_that_does_not_answer_is_one_clear_line(copy: Checkout, home: Pa
     assert f"{store}: does not answer" in line
     assert f"{name} right?" in line
     assert "hunter2" not in line
+
+
+def test_a_file_that_cannot_be_applied_ends_up_with_its_reason(copy: Checkout, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "configuration.yaml"
+    file.write_text("backends: [{name: gpu-1, url: 'no url'}]\n")
+    done = copy.try_up("--home", str(home), *ANY_PORTS, "--no-demo", "--apply", str(file))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "configuration.yaml is not applied" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes_of(home) == []
 
 
 @pytest.mark.parametrize(

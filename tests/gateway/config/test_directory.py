@@ -359,7 +359,7 @@ def test_hundred_thousand_keys(valkey: redis.Redis, ring: tuple[Pepper, ...], ca
     directory.resync()
     with capsys.disabled():
         each = full / 1000 / 1024
-        print(f"\n1,000 of 100,000 keys held: {each:.1f} KiB each; resync {1000 * (time.perf_counter() - started):.2f} ms")  # noqa: T201 - a measurement to read
+        print(f"\n1,000 of 100,000 keys held: {each:.1f} KiB each; resync {1000 * (time.perf_counter() - started):.2f} ms")
 
 
 def operations_of(directory: Directory, changes: set[tuple[str, str]]) -> int:

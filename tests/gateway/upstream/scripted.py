@@ -111,6 +111,14 @@ class ScriptedBackend:
             exchange.close()
 
 
+@contextlib.contextmanager
+def nobody_listens() -> Iterator[int]:
+    """A port that refuses: bound, so that no other process takes it meanwhile."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Poll `condition` until it holds."""
     end = time.monotonic() + PATIENCE_S

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.upstream.connection import Connection
 from gateway.upstream.errors import UpstreamAborted, UpstreamCut, UpstreamGarbage, UpstreamRefused, UpstreamSilence
-from tests.gateway.upstream.scripted import LAST_CHUNK, PATIENCE_S, STREAM_HEAD, chunk, sized
+from tests.gateway.upstream.scripted import LAST_CHUNK, PATIENCE_S, STREAM_HEAD, chunk, nobody_listens, sized
 
 SOON_S = 0.02  # to wait for what never comes
 
@@ -268,7 +268,5 @@ def test_the_first_segment_of_a_request_is_not_held_back() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_what_cannot_be_connected_to_refuses(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(UpstreamRefused):
+    with nobody_listens() as port, pytest.raises(UpstreamRefused):
         Connection.open(host, port, tls=None, connect_s=PATIENCE_S)

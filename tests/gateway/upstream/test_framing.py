@@ -1,5 +1,7 @@
 """Heads and bodies, cut at every byte; what is not HTTP/1.1 is garbage."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from gateway.upstream.framing import (
     body_of,
     split_head,
 )
-from tests.gateway.upstream.recordings import RECORDED, STREAMS
+from tests.gateway.upstream.recordings import every_stream
 
 CHUNKED = b"5\r\nhello\r\n1;ext=1;more\r\n \r\n00000B\r\n\r\n\r\n\r\n data\r\n0\r\ntrailer: 1\r\nother: 2\r\n\r\n"
 TEXT = b"hello \r\n\r\n\r\n data"
@@ -50,17 +52,15 @@ def test_any_chunks_in_any_reads_give_their_text(chunks: list[bytes], cuts: list
     assert body.is_complete
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
-def test_recorded_answers_come_out_of_their_framing(path: object) -> None:
-    name = getattr(path, "stem", "")
-    folder = getattr(path, "parent", RECORDED)
-    found = split_head((folder / f"{name}.resp").read_bytes())
+@every_stream
+def test_recorded_answers_come_out_of_their_framing(path: Path) -> None:
+    found = split_head(path.with_suffix(".resp").read_bytes())
     assert found is not None
     head, rest = found
     assert head.status == 200
     assert head.headers["content-type"].startswith("text/event-stream")
     body = body_of(head)
-    assert body.feed(rest) == (folder / f"{name}.body").read_bytes()
+    assert body.feed(rest) == path.read_bytes()
     assert body.is_complete
 
 

@@ -1,0 +1,50 @@
+"""Ports and addresses of one machine's processes."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from portal.processes import NoFreePort, Place, free_port
+
+
+def test_a_taken_port_gives_way_to_the_next_that_is_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = free_port("127.0.0.1", port)
+    assert port < found < port + 100
+
+
+def test_two_roles_never_get_the_same_port() -> None:
+    first = free_port("127.0.0.1", 0)
+    assert free_port("127.0.0.1", first, taken=(first,)) != first
+
+
+def test_no_free_port_is_said_with_its_number() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 65535))
+        taken.listen()
+        with pytest.raises(NoFreePort, match="65535"):
+            free_port("127.0.0.1", 65535)
+
+
+def test_a_host_of_another_machine_is_an_error() -> None:
+    with pytest.raises(OSError, match="assign"):
+        free_port("192.0.2.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "bind", "api"),
+    [
+        ("127.0.0.1", "127.0.0.1:8001", "http://127.0.0.1:8001"),
+        ("0.0.0.0", "0.0.0.0:8001", "http://127.0.0.1:8001"),  # noqa: S104 - compared, not bound
+        ("::1", "[::1]:8001", "http://[::1]:8001"),
+        ("::", "[::]:8001", "http://[::1]:8001"),
+    ],
+)
+def test_an_address_is_one_that_can_be_called(host: str, bind: str, api: str) -> None:
+    place = Place(Path(), host, 8001, 8000, 8002)
+    assert place.bind(place.api_port) == bind
+    assert place.api == api
