@@ -110,6 +110,7 @@ def relayed(call: Call, request: ChatRequest, new_meter: Callable[[], Meter], re
         error_event=lambda code: error_event(error_of(code, call.alias)),
         on_end=ended,
         deadline=call.deadline,
+        first_event_deadline=call.started + settings.FIRST_TOKEN_MAX_S,
         keep_alive_s=settings.KEEP_ALIVE_COMMENT_S,
     )
     relay.wait_for_first_event(settings.KEEP_ALIVE_COMMENT_S)

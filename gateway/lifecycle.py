@@ -8,6 +8,8 @@ from django.conf import settings
 
 from gateway import call_log, last_used
 from gateway.config import directory
+from gateway.upstream.client import IDLE_MAX_S
+from gateway.upstream.opening import client
 from usage.events import UsageEvent
 from usage.journal import Journal
 from usage.store import connect
@@ -24,6 +26,14 @@ def start() -> None:
     _store = connect(settings.REDIS_URL, max_connections=4, timeout_s=2)
     _journal = Journal(_store)
     gevent.spawn(_journal.run)
+    gevent.spawn(_drop_idle_connections)
+
+
+def _drop_idle_connections() -> None:
+    """Backends close idle connections themselves: after a burst ours would lie half-closed until the next call."""
+    while True:
+        gevent.sleep(IDLE_MAX_S / 2)
+        client.drop_idle()
 
 
 def stop() -> None:

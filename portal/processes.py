@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from portal.supervisor import Role, http_answers
 
@@ -104,9 +105,11 @@ def worker(place: Place) -> Role:
 
 
 def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:
-    shared = {
-        "SEKISHO_HOME": str(place.home),
+    unless_set = {
         "SEKISHO_GATEWAY_URL": place.api,
-        "PYTHONUNBUFFERED": "1",
+        "SEKISHO_ALLOWED_HOSTS": ",".join(
+            ["localhost", "127.0.0.1", "[::1]", urlsplit(place.portal).netloc.rpartition(":")[0]]
+        ),
     }
-    return {**os.environ, **shared, **more}
+    shared = {"SEKISHO_HOME": str(place.home), "PYTHONUNBUFFERED": "1"}
+    return {**unless_set, **os.environ, **shared, **more}

@@ -79,7 +79,8 @@ class Supervisor:
 
     def catch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: self._events.put(_Event("signal")))
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, lambda *_: self._events.put(_Event("signal")))
 
     def adopt(self, store: Store) -> None:
         """Watch and end a store that is running already."""

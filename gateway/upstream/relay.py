@@ -1,6 +1,7 @@
 """Relay: the WSGI iterable that passes a backend's stream on to the client, and says exactly once how it ended."""
 
 from collections.abc import Callable, Iterator
+from math import inf
 from time import monotonic
 from typing import Final
 
@@ -23,12 +24,12 @@ class Relay:
 
     error_event: error code -> the whole event to send for it. on_end: called exactly once, with the outcome and the error
     code, when the answer is over: complete, broken, out of time, or left by the client, even before the first item. deadline:
-    monotonic seconds for the whole answer. keep_alive_s: silence after which the client gets a comment.
+    monotonic seconds for the whole answer; first_event_deadline: for its first event. keep_alive_s: silence after which the client gets a comment.
     """
 
     __slots__ = (
         "_deadline", "_error_code", "_error_event", "_has_ended", "_keep_alive_s", "_meter", "_on_end", "_outcome", "_ready",
-        "_response", "_rewriter", "_splitter", "first_event_at_s",
+        "_response", "_rewriter", "_splitter", "_whole_deadline", "first_event_at_s",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +41,7 @@ class Relay:
         error_event: Callable[[str], bytes],
         on_end: Callable[[Outcome, str | None], None],
         deadline: float,
+        first_event_deadline: float = inf,
         keep_alive_s: float = 15.0,
     ) -> None:
         self._response = response
@@ -48,7 +50,8 @@ class Relay:
         self._meter = meter
         self._error_event = error_event
         self._on_end = on_end
-        self._deadline = deadline
+        self._deadline = min(deadline, first_event_deadline)
+        self._whole_deadline = deadline
         self._keep_alive_s = keep_alive_s
         self._ready: list[bytes] = []  # events to send
         self._outcome: Outcome | None = None  # decided, but not told before the last item is out
@@ -150,6 +153,7 @@ class Relay:
                 break
         if self._ready and self.first_event_at_s is None:
             self.first_event_at_s = monotonic()
+            self._deadline = self._whole_deadline
 
     def _fail(self, code: str, outcome: Outcome = "failed") -> None:
         self._outcome = outcome

@@ -28,7 +28,7 @@ def cpu_s(pid: int) -> float:
 
 
 def run(sim: Simulator, name: str, unit: str, connections: int, worth: int, **body: Any) -> None:
-    """Call for SECONDS; worth: units an answer has."""
+    """Call for SECONDS; worth: units an answer has. Answers under way at the end count in part."""
     request = post("/v1/chat/completions", {"model": "tiny", "messages": MESSAGES, **body})
     is_whole = ended_stream if body.get("stream") else ended_body
     selector = selectors.DefaultSelector()
@@ -37,27 +37,28 @@ def run(sim: Simulator, name: str, unit: str, connections: int, worth: int, **bo
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(sock, selectors.EVENT_READ, bytearray())
         sock.sendall(request)
-    begin_s, cpu_begin_s, answers = time.monotonic(), cpu_s(sim.process.pid), 0
+    begin_s, cpu_begin_s, sizes = time.monotonic(), cpu_s(sim.process.pid), [0]
     while time.monotonic() - begin_s < SECONDS:
         for key, _ in selector.select(0.5):
-            answers += take(key, is_whole, request)
+            take(key, is_whole, request, sizes)
     wall_s, used_s = time.monotonic() - begin_s, cpu_s(sim.process.pid) - cpu_begin_s
-    for key in list(selector.get_map().values()):
+    rest = list(selector.get_map().values())
+    answers = len(sizes) - 1 + sum(len(key.data) for key in rest) / max(sizes)
+    for key in rest:
         key.fileobj.close()  # type: ignore[union-attr]
     rates = f"{answers * worth / wall_s:>10,.0f} {unit}/s {answers * worth / max(used_s, 0.01):>12,.0f} a core"
     sys.stdout.write(f"{name:<46}{rates}   ({used_s / wall_s:4.0%} of a core)\n")
 
 
-def take(key: selectors.SelectorKey, is_whole: Callable[[bytearray], bool], request: bytes) -> int:
-    """Read; when the answer is whole, ask again and return 1."""
+def take(key: selectors.SelectorKey, is_whole: Callable[[bytearray], bool], request: bytes, sizes: list[int]) -> None:
+    """Read; when the answer is whole, note its size and ask again."""
     sock, inbox = key.fileobj, key.data
     assert isinstance(sock, socket.socket)
     inbox += sock.recv(262144)
-    if not is_whole(inbox):
-        return 0
-    inbox.clear()
-    sock.sendall(request)
-    return 1
+    if is_whole(inbox):
+        sizes.append(len(inbox))
+        inbox.clear()
+        sock.sendall(request)
 
 
 def ended_stream(inbox: bytearray) -> bool:

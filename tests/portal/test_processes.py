@@ -32,7 +32,7 @@ def test_no_free_port_is_said_with_its_number() -> None:
 
 def test_a_host_of_another_machine_is_an_error() -> None:
     with pytest.raises(OSError, match="assign"):
-        free_port("192.0.2.1", 0)
+        free_port("203.0.113.213", 0)
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_applied_ends_up_with_its_reason(copy: Checkout, h
     ("options", "words"),
     [
         (("--home", "/dev/null/here"), "choose another with --home"),
-        (("--host", "192.0.2.1"), "no address of this machine"),
+        (("--host", "203.0.113.213"), "no address of this machine"),
         (("--api-port", "65536"), "give a number from 0 to 65535"),
         (("--gateway-workers", "0"), "give one from 1 to 256"),
         (("--no-such-option",), "unrecognized arguments"),

@@ -79,7 +79,7 @@ def stream(*parts: bytes, ends: bool = True) -> Script:
 class Run:
     """A relay on a scripted backend, and what was said of its end."""
 
-    def __init__(self, backend: ScriptedBackend, *, keep_alive_s: float, within_s: float) -> None:
+    def __init__(self, backend: ScriptedBackend, *, keep_alive_s: float, within_s: float, first_within_s: float) -> None:
         self.backend = backend
         self.ends: list[tuple[str, str | None]] = []
         self.client = UpstreamClient()
@@ -104,6 +104,7 @@ class Run:
             error_event=error_event,
             on_end=lambda outcome, code: self.ends.append((outcome, code)),
             deadline=deadline,
+            first_event_deadline=time.monotonic() + first_within_s,
             keep_alive_s=keep_alive_s,
         )
 
@@ -127,8 +128,11 @@ Serve = Callable[..., Run]
 def serve() -> Iterator[Serve]:
     runs: list[Run] = []
 
-    def start(script: Script, *, keep_alive_s: float = PATIENCE_S, within_s: float = PATIENCE_S) -> Run:
-        runs.append(Run(ScriptedBackend(script).__enter__(), keep_alive_s=keep_alive_s, within_s=within_s))
+    def start(
+        script: Script, *, keep_alive_s: float = PATIENCE_S, within_s: float = PATIENCE_S, first_within_s: float = PATIENCE_S
+    ) -> Run:
+        backend = ScriptedBackend(script).__enter__()
+        runs.append(Run(backend, keep_alive_s=keep_alive_s, within_s=within_s, first_within_s=first_within_s))
         return runs[-1]
 
     yield start
@@ -300,6 +304,21 @@ def test_a_deadline_ends_a_silent_stream(serve: Serve) -> None:
     assert run.finish() == shown(EVENTS[0]) + TIMEOUT
     assert run.ends == [("timeout", "upstream_timeout")]
     run.is_over()
+
+
+def test_the_first_event_has_a_deadline_of_its_own(serve: Serve) -> None:
+    run = serve(stream(ends=False), keep_alive_s=0.05, first_within_s=0.2)
+    assert not run.relay.wait_for_first_event(0.05)
+    assert run.finish().endswith(KEEP_ALIVE + TIMEOUT)
+    assert run.ends == [("timeout", "upstream_timeout")]
+    run.is_over()
+
+
+def test_the_deadline_of_the_first_event_is_over_once_it_is_there(serve: Serve) -> None:
+    run = serve(stream(EVENTS[0], ends=False), within_s=0.4, first_within_s=0.1)
+    started = time.monotonic()
+    assert run.finish() == shown(EVENTS[0]) + TIMEOUT
+    assert time.monotonic() - started >= 0.3
 
 
 def test_a_deadline_ends_a_stream_that_never_pauses(serve: Serve) -> None:
