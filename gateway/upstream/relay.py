@@ -23,8 +23,9 @@ class Relay:
     backend's connection at once. All that one read brought goes out as one item.
 
     error_event: error code -> the whole event to send for it. on_end: called exactly once, with the outcome and the error
-    code, when the answer is over: complete, broken, out of time, or left by the client, even before the first item. deadline:
-    monotonic seconds for the whole answer; first_event_deadline: for its first event. keep_alive_s: silence after which the client gets a comment.
+    code, when the answer is over: complete, broken, out of time, or left by the client, even before the first item.
+    deadline, first_event_deadline: monotonic seconds, for the whole answer and for its first event. keep_alive_s: silence
+    after which the client gets a comment.
     """
 
     __slots__ = (
