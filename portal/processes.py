@@ -1,19 +1,21 @@
 """The processes of one machine: their commands and environments, and how each shows that it serves. Knows no Django."""
 
 import errno
+import json
 import os
+import select
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from portal.supervisor import Role, http_answers
 
-SIMULATOR_PORT: Final = 8002
 SIMULATED_MODEL: Final = "demo"
+DEMO_ALIASES: Final = ("general", "secure")
 PORTS_TRIED: Final = 100
 
 
@@ -49,6 +51,45 @@ class Place:
     def _reached_at(self) -> str:
         reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"[{reached}]" if ":" in reached else reached
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be prepared. simulator_url None: no demo. needs_key: a script starts us and is told a key's text."""
+
+    simulator_url: str | None
+    needs_key: bool
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is told when all serves. None: told at an earlier start, or there is no demo."""
+
+    admin_email: str
+    admin_password: str | None
+    demo_key: str | None
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+class Report:
+    """What the worker has prepared, over a pipe: it holds a password, and so must not be a file or a line of the log."""
+
+    def __init__(self) -> None:
+        self._reader, self.writer = os.pipe()
+        self._text = b""
+
+    def has_come(self) -> bool:
+        if not self._text and select.select([self._reader], [], [], 0)[0]:
+            self._text = os.read(self._reader, 4096)  # less than the least a pipe takes in one piece
+        return bool(self._text)
+
+    def prepared(self) -> Prepared:
+        """Only after has_come()."""
+        os.close(self._reader)
+        return Prepared(**json.loads(self._text))
 
 
 def free_port(host: str, wanted: int, *, taken: tuple[int, ...] = ()) -> int:
@@ -96,12 +137,12 @@ def simulator(place: Place) -> Role:
     return Role("simulator", command, _environment(place, {}), lambda: http_answers(f"{place.simulator}/health"))
 
 
-def worker(place: Place) -> Role:
-    """The celery worker with beat inside: on one machine there is only one of each."""
-    ready = place.home / "worker.ready"
-    ready.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "portal.worker", str(ready)]
-    return Role("worker", command, _environment(place, {"DJANGO_SETTINGS_MODULE": "portal.settings.web"}), ready.exists)
+def worker(place: Place, order: Order) -> tuple[Role, Report]:
+    """The celery worker with beat inside: on one machine there is only one of each. It prepares the installation first."""
+    report = Report()
+    command = [sys.executable, "-m", "portal.worker", json.dumps(asdict(order)), str(report.writer)]
+    environment = _environment(place, {"DJANGO_SETTINGS_MODULE": "portal.settings.web"})
+    return Role("worker", command, environment, report.has_come, inherits=(report.writer,)), report
 
 
 def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:

@@ -36,12 +36,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One kind of process. answers: True once it serves; asked again and again, from a thread, until then."""
+    """One kind of process. answers: True once it serves; asked again and again, from a thread, until then.
+
+    inherits: descriptors that the process gets, and we give up.
+    """
 
     name: str
     command: list[str]
     environment: Mapping[str, str]
     answers: Callable[[], bool]
+    inherits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,12 @@ class _Child:
     process: subprocess.Popen[bytes]
     stop_signal: signal.Signals
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
-    log: Path | None = None
+    store: Store | None = None
     is_ready: bool = False
 
     def tail(self) -> list[str]:
-        if self.log is not None:
-            return self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        if self.store is not None:
+            return self.store.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
         return list(self.last_lines)
 
 
@@ -84,7 +88,7 @@ class Supervisor:
 
     def adopt(self, store: Store) -> None:
         """Watch and end a store that is running already."""
-        child = _Child(store.name, store.process, store.stop_signal, log=store.log, is_ready=True)
+        child = _Child(store.name, store.process, store.stop_signal, store=store, is_ready=True)
         self._children[child.name] = child
         threading.Thread(target=self._watch, args=(child, None), daemon=True).start()
 
@@ -96,9 +100,12 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             cwd=self._folder,
             env=dict(role.environment),
+            pass_fds=role.inherits,
             start_new_session=True,
             preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one prctl call, loaded beforehand
         )
+        for descriptor in role.inherits:
+            os.close(descriptor)
         child = _Child(role.name, process, signal.SIGTERM)
         self._children[child.name] = child
         relay = threading.Thread(target=self._relay, args=(child, process.stdout or ()), daemon=True)
@@ -136,6 +143,8 @@ class Supervisor:
             self._await_end(children)
             for child in children:
                 _kill_group(child)
+                if child.store is not None:
+                    child.store.leave()
 
     def _await_end(self, children: list[_Child]) -> None:
         deadline = time.monotonic() + STOP_S

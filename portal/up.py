@@ -1,7 +1,7 @@
 """`manage.py up`: the whole of Sekisho on one machine, until Ctrl-C. `deploy/up` installs what it needs first.
 
 Stdout gets the card, or with --json one line; the processes' own lines go to stderr, each behind the name of its role.
-Django is loaded late: first to make the secrets that settings need, then while the other processes load it too.
+Django is not loaded here: settings refuse to load without the secrets made here, and it would take a second.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,15 +24,6 @@ GATEWAY_WORKERS: Final = max(1, min(2, os.cpu_count() or 1))
 
 class CannotStart(Exception):
     """The message says why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What is told when all serves. None: told at an earlier start, or there is no demo."""
-
-    admin_email: str
-    admin_password: str | None
-    demo_key: str | None
 
 
 def main(arguments: list[str]) -> int:
@@ -74,7 +64,7 @@ def _place(state: Path, options: argparse.Namespace) -> processes.Place:
     try:
         portal_port = processes.free_port(host, options.portal_port)
         api_port = processes.free_port(host, options.api_port, taken=(portal_port,))
-        simulator_port = processes.free_port("127.0.0.1", processes.SIMULATOR_PORT, taken=(portal_port, api_port))
+        simulator_port = processes.free_port("127.0.0.1", 0, taken=(portal_port, api_port))
     except OSError as error:
         raise CannotStart(f"--host {host} is no address of this machine ({error.strerror}).") from error
     for name, wanted, found in (("portal", options.portal_port, portal_port), ("API", options.api_port, api_port)):
@@ -83,7 +73,7 @@ def _place(state: Path, options: argparse.Namespace) -> processes.Place:
     return processes.Place(state, host, api_port, portal_port, simulator_port)
 
 
-def _start(supervisor: Supervisor, place: processes.Place, options: argparse.Namespace) -> Prepared:
+def _start(supervisor: Supervisor, place: processes.Place, options: argparse.Namespace) -> processes.Prepared:
     """Everything, up to the moment at which all of it serves."""
     if env.starts_valkey():
         supervisor.adopt(embedded.start_valkey(place.home))
@@ -91,18 +81,24 @@ def _start(supervisor: Supervisor, place: processes.Place, options: argparse.Nam
         supervisor.adopt(embedded.start_postgres(place.home))
     if not (env.starts_valkey() and env.starts_postgres()):
         _check_stores()
-    # They load while the tables are made: the gateway becomes ready when the configuration is published.
+    order = processes.Order(
+        simulator_url=None if options.no_demo else place.simulator,
+        needs_key=options.json,
+        file=str(options.apply.absolute()) if options.apply else None,
+    )
+    # All load at once. The worker prepares tables and configuration; the gateway becomes ready when that is published.
+    worker, report = processes.worker(place, order)
+    supervisor.start(worker)
     supervisor.start(processes.gateway(place, workers=options.gateway_workers))
     supervisor.start(processes.portal(place))
     if not options.no_demo:
         supervisor.start(processes.simulator(place))
-    prepared = _prepare(place, options)
-    supervisor.start(processes.worker(place))
     supervisor.await_ready()
-    return prepared
+    return report.prepared()
 
 
 def _check_stores() -> None:
+    """Those that are not ours to start. Django is loaded for this alone."""
     import django
 
     django.setup()
@@ -113,36 +109,8 @@ def _check_stores() -> None:
             raise CannotStart(f"{finding.name}: {finding.detail}. {finding.remedy}")
 
 
-def _prepare(place: processes.Place, options: argparse.Namespace) -> Prepared:
-    """Tables, first rows, configuration: in this process, for another one would take a second to load."""
-    import django
-
-    django.setup()
-    from django.core.management import CommandError, call_command
-    from django.db import connection
-
-    from gateway.config import publish
-    from portal import demo, stores
-
-    if stores.unapplied_migrations():
-        _say("making the tables ...")
-        call_command("migrate", interactive=False, verbosity=0)
-    (email, password), key = demo.seed_operator(), None
-    if not options.no_demo:
-        tenant = demo.seed_tenant(place.simulator)
-        key = demo.fresh_key(tenant) if options.json else demo.first_key(tenant)
-    if options.apply:
-        try:
-            call_command("apply", str(options.apply), stdout=sys.stderr if options.json else sys.stdout)
-        except CommandError as error:
-            raise CannotStart(str(error)) from error
-    publish.catch_up()
-    connection.close()
-    return Prepared(email, password, key)
-
-
-def _tell(place: processes.Place, prepared: Prepared, options: argparse.Namespace, seconds: float) -> None:
-    from portal import card, demo
+def _tell(place: processes.Place, prepared: processes.Prepared, options: argparse.Namespace, seconds: float) -> None:
+    from portal import card
 
     if options.json:
         line = {
@@ -162,7 +130,7 @@ def _tell(place: processes.Place, prepared: Prepared, options: argparse.Namespac
         admin_email=prepared.admin_email,
         admin_password=prepared.admin_password,
         key=prepared.demo_key,
-        demo_aliases=[] if options.no_demo else [alias[0] for alias in demo.ALIASES],
+        demo_aliases=[] if options.no_demo else processes.DEMO_ALIASES,
     )
     print(card.render(facts, japanese=env.speaks_japanese()), flush=True)
 

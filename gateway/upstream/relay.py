@@ -23,7 +23,8 @@ class Relay:
     backend's connection at once. All that one read brought goes out as one item.
 
     error_event: error code -> the whole event to send for it. on_end: called exactly once, with the outcome and the error
-    code, when the answer is over: complete, broken, out of time, or left by the client, even before the first item.
+    code, when the answer is over: complete, broken, out of time, or left by the client, even before the first item. It is
+    called before the last item goes out, so that whoever has read [DONE] and calls again finds this call ended.
     deadline, first_event_deadline: monotonic seconds, for the whole answer and for its first event. keep_alive_s: silence
     after which the client gets a comment.
     """
@@ -55,7 +56,7 @@ class Relay:
         self._whole_deadline = deadline
         self._keep_alive_s = keep_alive_s
         self._ready: list[bytes] = []  # events to send
-        self._outcome: Outcome | None = None  # decided, but not told before the last item is out
+        self._outcome: Outcome | None = None
         self._error_code: str | None = None
         self._has_ended = False
         self.first_event_at_s: float | None = None  # monotonic; vLLM's head comes before the first token, its event does not
@@ -85,17 +86,19 @@ class Relay:
         return self
 
     def __next__(self) -> bytes:
+        item = b""
         if self._outcome is None:
             try:
                 item = self._next_item()
             except BaseException:
                 self._fail("internal_error")
                 raise
-            if item:
-                return item
-        elif self._ready:
-            return self._take_ready()
-        self.close()
+        elif self._ready:  # decided while the first event was waited for
+            item = self._take_ready()
+        if self._outcome is not None:
+            self.close()
+        if item:
+            return item
         raise StopIteration
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import pytest
 from accounts.models import ApiKey, AuditEvent, Tenant, User
 from gateway.models import Backend, ModelAlias
 from portal import demo
+from portal.processes import DEMO_ALIASES
 
 pytestmark = pytest.mark.django_db
 URL = "http://127.0.0.1:8002"
@@ -35,7 +36,7 @@ def test_aliases_are_described_in_both_languages() -> None:
     tenant = demo.seed_tenant(URL)
     assert tenant.is_demo
     aliases = tenant.aliases.all()
-    assert {alias.name for alias in aliases} == {"general", "secure"}
+    assert {alias.name for alias in aliases} == set(DEMO_ALIASES)
     for alias in aliases:
         alias.full_clean()
         assert set(alias.display_name) == set(alias.description) == {"en", "ja"}

@@ -54,10 +54,11 @@ def test_valkey_keeps_its_data_over_a_restart_and_a_kill(state: Path) -> None:
     store.stop()
 
 
-def test_sockets_are_closed_to_other_users(state: Path) -> None:
+def test_sockets_are_closed_to_other_users_and_leave_nothing(state: Path) -> None:
     store = embedded.start_valkey(state)
     assert run_folder(state).stat().st_mode & 0o077 == 0
     store.stop()
+    assert not run_folder(state).exists()
 
 
 def test_a_socket_folder_open_to_others_is_refused(state: Path) -> None:
@@ -66,6 +67,7 @@ def test_a_socket_folder_open_to_others_is_refused(state: Path) -> None:
     run_folder(state).chmod(0o777)
     with pytest.raises(embedded.StoreFailed, match="remove it"):
         embedded.start_valkey(state)
+    run_folder(state).rmdir()
 
 
 def test_a_second_start_on_the_same_folder_is_refused(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

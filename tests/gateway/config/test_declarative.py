@@ -420,7 +420,7 @@ TENANT = "tenants:\n- slug: acme\n  "
             f"{TENANT}keys: [{{name: a, secret_env: CI_KEY}},\n    {{name: b, secret_env: CI_KEY}}]",
             "tenants[0].keys[1].secret_env: This key is here already. (line 4)",
         ),
-        (f"{TENANT}name: {mint()}", "“name” holds an API key: mask it before it is recorded. (line 2)"),
+        pytest.param(f"{TENANT}name: {mint()}", "“name” holds an API key: mask it before it is recorded. (line 2)", id="key"),
         (
             "backends: [{name: a, url: 'http://a', api_key: x, api_key_env: VLLM_KEY}]",
             "backends[0].api_key: give api_key or api_key_env, not both (line 1)",

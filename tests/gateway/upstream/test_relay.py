@@ -199,10 +199,10 @@ def test_a_complete_stream_gives_its_connection_back(serve: Serve) -> None:
     assert len(run.client._pool(run.backend.config.url)._idle) == 1
 
 
-def test_the_end_is_told_after_the_last_item_is_out(serve: Serve) -> None:
+def test_the_end_is_told_before_the_last_item_goes_out(serve: Serve) -> None:
     run = serve(stream(b"".join([*EVENTS, DONE])))
-    next(run.relay)
-    assert run.ends == []
+    assert next(run.relay).endswith(DONE)
+    assert run.ends == [("completed", None)]
     run.relay.close()
     assert run.ends == [("completed", None)]
 
