@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from gateway.api.checks import INT64_MAX, MAX_DEPTH, MAX_PROBLEMS, Problem, below, structure_problem
+from gateway.api.checks import INT64_MAX, MAX_DEPTH, MAX_PROBLEMS, Problem, below, depth_problem
 from gateway.api.constraints import backend_grants
 from gateway.api.fields import FIELDS, IGNORED, OWNED, PRIVILEGED, REQUIRED
 from gateway.api.messages import media_grants, without_nulls
@@ -75,9 +75,8 @@ class Upstream:
 
 def validate(body: Mapping[str, Any]) -> ChatRequest:
     """Check a decoded body. Raises InvalidRequest with up to ten details, the first of them as `param`."""
-    problem = structure_problem(body)
-    if problem:
-        raise _invalid([(_too_complex_field(body), problem)])
+    if problem := depth_problem(body):
+        raise _invalid([(_too_deep_field(body), problem)])
     forwarded: dict[str, Any] = {}
     privileged: dict[str, str] = {}
     unknown: dict[str, Any] = {}
@@ -94,7 +93,7 @@ def validate(body: Mapping[str, Any]) -> ChatRequest:
         elif row.kind == IGNORED:
             ignored.append(name)
         elif row.kind == PRIVILEGED:
-            if value is not False:  # the default, written out
+            if value is not False and value not in ({}, []):  # the defaults, written out
                 privileged[name] = name
                 forwarded[name] = value
         elif row.kind != OWNED:
@@ -117,6 +116,8 @@ def _compile(
     messages = forwarded["messages"]
     privileged.update(media_grants(messages))
     privileged.update(backend_grants(forwarded.get("structured_outputs") or {}))
+    if forwarded.get("echo"):  # vLLM then computes and returns prompt_logprobs, asked for or not
+        privileged.setdefault("prompt_logprobs", "echo")
     forwarded["messages"] = without_nulls(messages)
     stream_options = body.get("stream_options") or {}
     include_usage = stream_options.get("include_usage") is True
@@ -241,9 +242,8 @@ def _count(stop: str | Sequence[str] | None) -> int:
 # ---- errors
 
 
-def _too_complex_field(body: Mapping[str, Any]) -> str:
-    """The field that is too complex by itself, or "" where only all together are."""
-    return next((_printable(name) for name, value in body.items() if structure_problem(value, max_depth=MAX_DEPTH - 1)), "")
+def _too_deep_field(body: Mapping[str, Any]) -> str:
+    return next(_printable(name) for name, value in body.items() if depth_problem(value, max_depth=MAX_DEPTH - 1))
 
 
 def _printable(name: str) -> str:

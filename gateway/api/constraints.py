@@ -4,7 +4,6 @@ Sources: OpenAI's chat reference; vLLM 0.32 (`ChatCompletionRequest`, `Structure
 grammar is compiled on the backend before the first token, at a cost the client does not pay.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from gateway.api.checks import (
     any_object,
     by_type,
     list_of,
-    matching,
     one_of,
     record,
     refined,
@@ -33,9 +31,8 @@ REGEX_MAX_CHARS: Final = 8_192
 MAX_CHOICES_LISTED: Final = 1_024
 
 SCHEMA: Final = any_object(SCHEMA_MAX_BYTES)
-FUNCTION_NAME: Final = matching(
-    re.compile(r"[a-zA-Z0-9_.-]{1,128}", re.ASCII), "a name of 1 to 128 letters, digits, underscores, dots and hyphens"
-)
+FUNCTION_NAME: Final = string(256, min_chars=1)  # OpenAI takes A-Z a-z 0-9 _ -; vLLM any, as tools of MCP servers bear them
+CALL_ID: Final = string(4_096, min_chars=1)  # the client's own in a history: some gateways pack a model's signature into it
 
 # ---- tools
 
@@ -54,12 +51,12 @@ _NAMED_TOOL: Final = record(
 )
 TOOL_CHOICE: Final = by_type({str: one_of("none", "auto", "required"), dict: _NAMED_TOOL})
 
-CALLED_FUNCTION: Final = record({"name": string(256, min_chars=1), "arguments": TEXT}, required=("name", "arguments"))
+CALLED_FUNCTION: Final = record({"name": FUNCTION_NAME, "arguments": TEXT}, required=("name", "arguments"))
 # Only functions: on a custom tool's call vLLM looks for the function and fails.
 TOOL_CALLS: Final = list_of(
     record(
-        {"id": string(256, min_chars=1), "type": one_of("function"), "function": CALLED_FUNCTION},
-        required=("id", "function"),
+        {"id": CALL_ID, "type": one_of("function"), "function": CALLED_FUNCTION},
+        required=("id", "type", "function"),
     ),
     MAX_TOOL_CALLS,
 )

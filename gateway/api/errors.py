@@ -19,7 +19,7 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     return render(to_gateway_error(exc, context["view"].allowed_methods), request._request)  # noqa: SLF001 - Django's own request
 
 
-def to_gateway_error(exc: Exception, allowed_methods: list[str]) -> GatewayError:
+def to_gateway_error(exc: BaseException, allowed_methods: list[str]) -> GatewayError:
     if isinstance(exc, GatewayError):
         return exc
     if isinstance(exc, DrfMethodNotAllowed):

@@ -3,7 +3,8 @@
     forward     its type is checked; goes upstream as it is
     check       checked in range, length or shape; goes upstream, where the alias may clamp, default or cap it
     owned       the gateway's own: obeyed here, never sent upstream as the client wrote it
-    privileged  goes upstream only where the alias grants it; a 400 naming the field elsewhere
+    privileged  goes upstream only where the alias grants it; a 400 naming the field elsewhere;
+                false, {} and [] ask for nothing
     ignored     nothing here does what it asks for: accepted, dropped, listed in x-gateway-dropped-params
 
 null is as good as absent, except in the two required fields. A field without a row is unknown: the tenant decides.
@@ -134,7 +135,7 @@ _ROWS: Final = (
     Field("repetition_detection", CHECK, _REPETITION, "vllm-0.32", "End an answer that repeats itself."),
 
     # ---- which tokens may come
-    Field("allowed_token_ids", CHECK, _TOKEN_IDS, "vllm", "The only tokens allowed."),
+    Field("allowed_token_ids", CHECK, list_of(_TOKEN_ID, MAX_TOKEN_IDS, min_items=1), "vllm", "The only tokens allowed."),
     Field("bad_words", CHECK, list_of(string(256, min_chars=1), 256), "vllm", "Words that may not be generated."),
 
     # ---- the shape of the answer
@@ -144,7 +145,7 @@ _ROWS: Final = (
     Field("logprobs", FORWARD, BOOLEAN, "openai", "Return the log probability of each token."),
     Field("top_logprobs", CHECK, integer(0, 20), "openai",
           "How many alternatives to return for each token; needs logprobs."),
-    Field("logprob_token_ids", CHECK, list_of(_TOKEN_ID, 128, min_items=1), "vllm-0.32",
+    Field("logprob_token_ids", CHECK, list_of(_TOKEN_ID, 128), "vllm-0.32",
           "Tokens whose log probability to return each time; needs logprobs."),
     Field("skip_special_tokens", FORWARD, BOOLEAN, "vllm", "Leave special tokens out of the text."),
     Field("spaces_between_special_tokens", FORWARD, BOOLEAN, "vllm", "Put spaces between special tokens."),
@@ -162,7 +163,8 @@ _ROWS: Final = (
     Field("parallel_tool_calls", FORWARD, BOOLEAN, "openai", "Allow several tool calls in one answer."),
 
     # ---- how the prompt is built
-    Field("echo", FORWARD, BOOLEAN, "vllm", "Repeat the last message before the answer when it has the same role."),
+    Field("echo", FORWARD, BOOLEAN, "vllm",
+          "Repeat the last message before the answer when it has the same role. Needs the grant prompt_logprobs."),
     Field("add_generation_prompt", FORWARD, BOOLEAN, "vllm", "End the prompt with the opening of an answer."),
     Field("continue_final_message", FORWARD, BOOLEAN, "vllm",
           "Continue the last message instead; not together with add_generation_prompt."),

@@ -1,5 +1,6 @@
 """The endpoints of /v1: parse, call one verb, render."""
 
+import sys
 from typing import Any, ClassVar, cast
 
 import orjson
@@ -135,8 +136,8 @@ def unsupported(request: HttpRequest) -> HttpResponseBase:
 
 
 def failed(request: HttpRequest) -> HttpResponseBase:
-    """Django's handler500: a fault outside any view. Its traceback is logged by Django's own signal, in call_log's form."""
-    return render(to_gateway_error(RuntimeError(), []), request)
+    """Django's handler500: a fault outside any view, handled while it is still in flight."""
+    return render(to_gateway_error(sys.exception() or RuntimeError(), []), request)
 
 
 def json_response(value: Any) -> HttpResponse:

@@ -2,16 +2,20 @@
 
 What stock gunicorn 27 lets through is refused here before the application sees it: a second Authorization header,
 a Transfer-Encoding other than chunked, a request target or Host that is not plainly ours. Where the start of the
-connection's next request is in doubt, the connection ends with the answer.
+connection's next request is in doubt, the connection ends with the answer; otherwise it is kept.
 """
 
 import contextlib
 import re
 import socket
 from datetime import datetime
+from ipaddress import IPv6Address
+from math import inf
 from typing import Any, Final
 
 import gevent
+import gevent.socket
+import structlog
 from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import (
     ExpectationFailed,
@@ -31,17 +35,36 @@ CLIENT_STALL_MS: Final = 30_000
 # read the refusal, and SDKs would report a broken connection in place of our words.
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 32 * 1024 * 1024
+# An unread body of known length that is no larger is read over: a refused request costs no new connection.
+SKIP_BYTES: Final = 64 * 1024
 
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_SINGLE: Final = frozenset({"AUTHORIZATION", "HOST", "CONTENT-TYPE", "CONTENT-ENCODING", "CONTENT-LENGTH", "ORIGIN"})
+_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9.])?"
+_HOST: Final = re.compile(rf"(?:{_NAME}|\[(?P<ipv6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{1,5}}))?")
+_CONTROL: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
+_SINGLE: Final = frozenset(
+    {"AUTHORIZATION", "HOST", "CONTENT-TYPE", "CONTENT-ENCODING", "CONTENT-LENGTH", "TRANSFER-ENCODING", "ORIGIN"}
+)
+
+_log = structlog.get_logger("gateway")
 
 
 class Refused(Exception):
     """The head is well-formed HTTP, yet not what may be served. The message is for the client."""
 
 
+class FairSocket(gevent.socket.socket):  # type: ignore[misc]  # gevent ships no types
+    """Gives the loop a turn after each read: bytes that are there already are read without waiting, and one client that
+    never pauses (a body in chunks of one byte: 80 s) would be the only one served."""
+
+    def recv(self, *args: Any) -> bytes:
+        data: bytes = super().recv(*args)
+        gevent.sleep(0)
+        return data
+
+
 class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        client = FairSocket(client.family, client.type, client.proto, fileno=client.detach())
         with contextlib.suppress(OSError):  # a unix socket has no TCP options
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CLIENT_STALL_MS)
         super().handle(listener, client, addr)
@@ -54,12 +77,15 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         resp, environ = create(req, sock, addr, listener_name, self.cfg)
         resp.version = "sekisho"  # the Server header
         environ["wsgi.multithread"] = True
+        # Under its own name Django reads it before it can answer anything, as mail's (RFC 2231), and fails on unknown charsets.
+        environ["HTTP_CONTENT_TYPE"] = environ.pop("CONTENT_TYPE", "")
         self.nr += 1
         if self.nr >= self.max_requests:
             self.alive = False
         answer = self.wsgi(environ, resp.start_response)
         try:
-            if not self.alive or not is_consumed(req.body) or environ.get("sekisho.close_connection"):
+            in_doubt = environ.get("sekisho.close_connection") or unread_bytes(req.body) > SKIP_BYTES
+            if in_doubt or wants_close(environ) or not self.alive:
                 resp.force_close()
             for item in answer:
                 resp.write(item)
@@ -68,17 +94,17 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
             raise StopIteration from None
         except OSError:  # the client is gone: nobody is left to tell
             raise
-        except Exception:
+        except Exception as error:
             if not resp.headers_sent:
                 raise
-            self.log.exception("Error in the middle of an answer")  # a second head would corrupt it: cut instead
+            log_fault(error)  # a second head would corrupt the answer: cut instead
             raise StopIteration from None
         finally:
             self.log.access(resp, req, environ, datetime.now() - start)  # noqa: DTZ005
             if hasattr(answer, "close"):
                 answer.close()
         if resp.should_close():
-            if not is_consumed(req.body):
+            if unread_bytes(req.body):
                 linger(sock)
             raise StopIteration
         # A greenlet that answers without I/O is never preempted: 64 connections hammering 401s made other calls of
@@ -90,7 +116,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Answer what never reached the application: the parser's refusals, our own, and faults. Then the end."""
         status, reason = status_of(exc)
         if status == 500:
-            self.log.error("Error handling a request", exc_info=exc)
+            log_fault(exc)
         else:
             self.log.info("Refused a request from %s: %s", (addr or ("",))[0], type(exc).__name__)
         with contextlib.suppress(OSError):
@@ -100,6 +126,8 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
 def head_problem(req: Any) -> str | None:
     """What is wrong with a parsed head, in words for the client; None when it may be served."""
+    if req.version > (1, 1):  # gunicorn takes all of 1.x, and would answer in the client's version
+        return "Only HTTP/1.1 and HTTP/1.0 are spoken here."
     seen: dict[str, str] = {}
     for name, value in req.headers:
         if name in _SINGLE and name in seen:
@@ -111,30 +139,52 @@ def head_problem(req: Any) -> str | None:
     host = seen.get("HOST")
     if host is None and req.version >= (1, 1):
         return "The Host header is missing."
-    if host is not None and not _HOST.fullmatch(host):
+    if host is not None and not is_host(host):
         return "The Host header is malformed."
-    if not req.uri.startswith("/"):
-        return target_problem(req.uri, host)
-    return None
+    return target_problem(req, host)
 
 
-def target_problem(uri: str, host: str | None) -> str | None:
-    """An absolute request target must name the host that the Host header names; `*` and others are not served."""
-    scheme, separator, rest = uri.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+def is_host(text: str) -> bool:
+    """Is `text` a host's name or address, perhaps with a port, and nothing besides?"""
+    match = _HOST.fullmatch(text)
+    if match is None or int(match["port"] or 0) > 65_535:
+        return False
+    try:
+        IPv6Address(match["ipv6"] or "::")
+    except ValueError:
+        return False
+    return True
+
+
+def target_problem(req: Any, host: str | None) -> str | None:
+    """A target is a path, or an absolute URI of the host that the Host header names; `*` and others are not served."""
+    if "#" in req.uri or _CONTROL.search(req.path):
+        return "The request target must not hold a fragment or control characters."
+    if req.uri.startswith("/"):
+        return None
+    scheme, separator, rest = req.uri.partition("://")
+    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     if separator and scheme.lower() in ("http", "https") and host is not None and authority.lower() == host.lower():
         return None
     return "The request target must be a path on this host."
 
 
-def is_consumed(body: Any) -> bool:
-    """Was the request's body read to its end, trailer included? Only then is the next request's start known."""
+def wants_close(environ: dict[str, Any]) -> bool:
+    """gunicorn knows `Connection: close` by itself alone, not in a list."""
+    return "close" in environ.get("HTTP_CONNECTION", "").lower()
+
+
+def unread_bytes(body: Any) -> float:
+    """How much of the request's body, trailer included, nobody has read; infinite where that cannot be told."""
     reader = body.reader
-    if body.failed:
-        return False
-    if isinstance(reader, LengthReader):
-        return bool(reader.length == 0)
-    return isinstance(reader, ChunkedReader) and reader.parser is None
+    if not body.failed and isinstance(reader, LengthReader):
+        return int(reader.length)
+    return 0 if not body.failed and isinstance(reader, ChunkedReader) and reader.parser is None else inf
+
+
+def log_fault(error: BaseException) -> None:
+    """As places alone (call_log): gunicorn's own log would print the exception's text, which may quote a request."""
+    _log.error("unexpected_error", error_class=type(error).__name__, exc_info=error)
 
 
 def status_of(exc: BaseException) -> tuple[int, str]:

@@ -58,11 +58,11 @@ def in_own_words(body: bytes) -> GatewayError:
 
 
 def message_of(body: bytes) -> str:
-    """vLLM's message out of its several shapes of error; "" when there is none."""
+    """vLLM's message out of its several shapes of error, those of older releases too; "" when there is none."""
     try:
         value: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         return ""
-    error = value.get("error", value.get("detail", "")) if isinstance(value, dict) else ""
+    error = value.get("error") or value.get("detail") or value if isinstance(value, dict) else ""
     text = error.get("message", "") if isinstance(error, dict) else error
     return text[:_MESSAGE_MAX] if isinstance(text, str) else ""

@@ -259,12 +259,6 @@ def test_depth_of_64_passes_and_65_does_not() -> None:
     assert refused({"chat_template_kwargs": nested(64)}).param == "chat_template_kwargs"
 
 
-def test_body_of_too_many_small_values_is_refused_without_a_name() -> None:
-    error = refused({f"field{i}": [0] * 1_000 for i in range(201)})
-    assert error.param is None
-    assert error.details == [{"param": "", "message": "must not hold more than 200000 values."}]
-
-
 def test_validation_leaves_the_body_as_it_was() -> None:
     body = {**BASE, "messages": [{"role": "user", "content": "x", "name": None}], "max_tokens": 5, "n": None}
     before = json.dumps(body)
@@ -429,13 +423,14 @@ def test_any_json_object_is_refused_or_sent_on(body: dict[str, Any], of: Tenant)
 
 
 PARTS = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}, "bare"]
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 FULL = orjson.dumps(
     {
         **SEED_EXAMPLES["vllm"],
         "model": "general",
         "messages": [
             {"role": "user", "content": PARTS},
-            {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "assistant", "content": None, "tool_calls": [CALL]},
             {"role": "tool", "tool_call_id": "a", "content": "x"},
         ],
         "tools": [TOOL],
