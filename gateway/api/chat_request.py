@@ -116,8 +116,6 @@ def _compile(
     messages = forwarded["messages"]
     privileged.update(media_grants(messages))
     privileged.update(backend_grants(forwarded.get("structured_outputs") or {}))
-    if forwarded.get("echo"):  # vLLM then computes and returns prompt_logprobs, asked for or not
-        privileged.setdefault("prompt_logprobs", "echo")
     forwarded["messages"] = without_nulls(messages)
     stream_options = body.get("stream_options") or {}
     include_usage = stream_options.get("include_usage") is True

@@ -164,7 +164,7 @@ _ROWS: Final = (
 
     # ---- how the prompt is built
     Field("echo", FORWARD, BOOLEAN, "vllm",
-          "Repeat the last message before the answer when it has the same role. Needs the grant prompt_logprobs."),
+          "Repeat the last message before the answer when it has the same role."),
     Field("add_generation_prompt", FORWARD, BOOLEAN, "vllm", "End the prompt with the opening of an answer."),
     Field("continue_final_message", FORWARD, BOOLEAN, "vllm",
           "Continue the last message instead; not together with add_generation_prompt."),

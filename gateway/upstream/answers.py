@@ -24,7 +24,7 @@ def read_answer(body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise MalformedAnswer("an answer that is not a JSON object")
     if answer.get("error") is not None:
-        raise UpstreamReported(None)
+        raise UpstreamReported
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         raise MalformedAnswer("an answer without choices")

@@ -3,6 +3,8 @@
 No message here carries a byte of an answer: these errors reach logs.
 """
 
+from gateway.exceptions import GatewayError
+
 
 class UpstreamError(Exception):
     """A backend did not answer as it should have."""
@@ -37,11 +39,11 @@ class MalformedAnswer(UpstreamError):
 
 
 class UpstreamReported(UpstreamError):
-    """An error event inside a stream. status: the HTTP status it names, None when it names none."""
+    """An error event inside a stream. refusal: what it means where it blames the request, in our own words; else None."""
 
-    def __init__(self, status: int | None) -> None:
-        super().__init__(f"error event, status {status}")
-        self.status = status
+    def __init__(self, refusal: GatewayError | None = None) -> None:
+        super().__init__("error event" if refusal is None else "error event that blames the request")
+        self.refusal = refusal
 
 
 class GenerationAborted(UpstreamError):

@@ -86,8 +86,9 @@ def _failure(call: Call, response: UpstreamResponse) -> GatewayError:
 
 
 def _gateway_error(call: Call, error: UpstreamError) -> GatewayError:
+    """What a broken answer means. Raises the client's own fault at once: no other backend would answer otherwise."""
+    if isinstance(error, UpstreamReported) and error.refusal is not None:
+        raise error.refusal from None
     if isinstance(error, UpstreamSilence):
         return UpstreamTimeout(call.alias)
-    if isinstance(error, UpstreamReported) and error.status == 400:
-        return in_own_words(b"")
     return UpstreamUnavailable(call.alias)

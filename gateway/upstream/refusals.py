@@ -1,6 +1,7 @@
 """vLLM's refusals (status 4xx) in the gateway's own words. Not a byte of a backend's text goes through.
 
-Source of the patterns: answers recorded from vLLM 0.32.0. What matches none becomes a plain InvalidRequest.
+Source of the patterns: answers recorded from vLLM 0.32.0. What matches none becomes a plain InvalidRequest, with the field
+that vLLM names where it is one of ours.
 """
 
 import re
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.api.fields import FIELDS
 from gateway.exceptions import ContextLengthExceeded, GatewayError, InvalidRequest
 
 _MESSAGE_MAX: Final = 4096
@@ -16,8 +18,15 @@ _MESSAGE_MAX: Final = 4096
 _Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], GatewayError]]
 
 
-def _field(param: str, message: str) -> Callable[[re.Match[str]], GatewayError]:
-    return lambda match: InvalidRequest(param=param, details=[{"param": param, "message": match.expand(message)}])
+_PARAMETER: Final = re.compile(r"\(parameter=([a-z_]{1,40})[,)]")
+
+
+def _refusal(param: str | None, message: str) -> GatewayError:
+    return InvalidRequest(param=param, details=[{"param": param, "message": message}])
+
+
+def _field(param: str | None, message: str) -> Callable[[re.Match[str]], GatewayError]:
+    return lambda match: _refusal(param, match.expand(message))
 
 
 def _too_long(match: re.Match[str]) -> GatewayError:
@@ -37,9 +46,17 @@ _RULES: Final[tuple[_Rule, ...]] = (
     (re.compile(r"greedy sampling"), _field("n", "Must be 1 when temperature is 0.")),
     (re.compile(r"tool.choice.* requires"), _field("tool_choice", "This model is not served with tool calls.")),
     (re.compile(r"chat template|[Cc]onversation roles"), _field("messages", "This model takes no such sequence of roles.")),
-    (re.compile(r"[Gg]rammar|json_schema|structured"), _field("response_format", "This schema cannot be followed.")),
-    (re.compile(r"logit_bias"), _field("logit_bias", "Holds token ids outside of this model's vocabulary.")),
-    (re.compile(r"[Tt]oken.? ?ids?.*vocab"), _field("allowed_token_ids", "Outside of this model's vocabulary.")),
+    (
+        # It does not say whose: response_format, structured_outputs and tools are compiled alike.
+        re.compile(r"[Gg]rammar|json_schema|structured"),
+        _field(None, "The schema, regex or grammar asked for cannot be followed."),
+    ),
+    (
+        re.compile(r"(logit_bias|stop_token_ids|allowed_token_ids|logprob_token_ids).{1,16}out-of-vocab"),
+        lambda match: _refusal(match[1], "Holds token ids outside of this model's vocabulary."),
+    ),
+    (re.compile(r"continue_final_message"), _field("continue_final_message", "Needs add_generation_prompt to be false.")),
+    (re.compile(r"thinking_token_budget"), _field("thinking_token_budget", "This model is not served with a budget.")),
     (re.compile(r"min_tokens"), _field("min_tokens", "Must not be greater than max_tokens.")),
     (re.compile(r"prompt_logprobs"), _field("prompt_logprobs", "Is not available in a stream.")),
     (re.compile(r"truncate_prompt_tokens"), _field("truncate_prompt_tokens", "Is out of this model's range.")),
@@ -52,9 +69,9 @@ def in_own_words(body: bytes) -> GatewayError:
     for pattern, error in _RULES:
         if match := pattern.search(message):
             return error(match)
-    return InvalidRequest(
-        details=[{"param": None, "message": "The model's server does not accept this combination of fields."}]
-    )
+    if (match := _PARAMETER.search(message)) and match[1] in FIELDS:
+        return _refusal(match[1], "The model's server does not accept this value.")
+    return _refusal(None, "The model's server does not accept this combination of fields.")
 
 
 def message_of(body: bytes) -> str:

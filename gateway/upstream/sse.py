@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.upstream.errors import MalformedStream, UpstreamReported
+from gateway.upstream.refusals import in_own_words
 
 EVENT_MAX_BYTES: Final = 16 * 1024 * 1024
 BLANK_LINE: Final = b"\n\n"
@@ -169,7 +170,7 @@ def event_data(event: bytes) -> bytes | None:
         if name == b"data":
             lines.append(value.removeprefix(b" "))
         elif name == b"event" and value.strip() == b"error":
-            raise UpstreamReported(None)
+            raise UpstreamReported
     return b"\n".join(lines) if lines else None
 
 
@@ -182,8 +183,9 @@ def _chat_event(data: bytes) -> dict[str, Any]:
         raise MalformedStream("an event that is not a JSON object")
     error = body.get("error")
     if error is not None:
-        status = error.get("code") if isinstance(error, dict) else None
-        raise UpstreamReported(status if type(status) is int else None)
+        # vLLM's engine checks a request only when its stream has begun: schemas, token ids, most that needs the tokenizer.
+        blames_request = isinstance(error, dict) and error.get("code") == 400
+        raise UpstreamReported(in_own_words(data) if blames_request else None)
     choices = body.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise MalformedStream("an event without choices")

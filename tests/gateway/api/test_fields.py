@@ -451,14 +451,6 @@ def test_privileged_default_written_out_needs_no_grant(name: str, value: Any) ->
     assert name not in ask(name, value)
 
 
-def test_echo_needs_the_grant_of_the_prompt_logprobs_it_entails() -> None:
-    """vLLM takes echo for a wish for prompt_logprobs too, as many as top_logprobs."""
-    granting = Alias(name="general", deployment="tiny", created_s=0, grants=frozenset({"prompt_logprobs"}))
-    assert refusal("echo", True).param == "echo"
-    assert ask("echo", True, granting)["echo"] is True
-    assert ask("echo", False)["echo"] is False
-
-
 @pytest.mark.parametrize("member", ["_backend", "_backend_was_auto"])
 def test_backend_of_structured_outputs_needs_its_own_grant(member: str) -> None:
     value = {"regex": "a", member: True if member.endswith("auto") else "guidance"}

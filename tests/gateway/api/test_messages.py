@@ -187,6 +187,11 @@ REFUSED_URLS = [
     "data:image/png,AAAA",
     "data:image/png;base64",
     "data:text/html;charset=utf-8;base64,AAAA",
+    "data:text/html;base64,PHNjcmlwdD4=",
+    "data:image/png;base64,",
+    "data:image/png;base64,http://127.0.0.1/",
+    "data:image/png;base64,%41%41",
+    "data:" + "a" * 100_000,
     "DATA:image/png;base64,AAAA",
     "http://" + "a" * 8_192,
 ]
@@ -197,6 +202,14 @@ REFUSED_URLS = [
 def test_url_that_is_neither_data_nor_plain_http_is_refused(kind: str, url: str) -> None:
     assert places(user({"type": kind, kind: {"url": url}})) == [f"[0].content[0].{kind}.url"]
     assert places(user({kind: url})) == [f"[0].content[0].{kind}"]
+
+
+@pytest.mark.parametrize("data", ["AA==", "A" * 256, "+/" * 5_000, "AAAA" * 63 + "AA=="])
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+def test_media_are_of_the_kind_that_their_part_says(kind: str, data: str) -> None:
+    for mime, found in ((f"{kind}/x-a.b+c", []), (kind, []), ("text/html", [f"[0].content[0].{kind}_url.url"])):
+        link = {"url": f"data:{mime};base64,{data}"}
+        assert places(user({"type": f"{kind}_url", f"{kind}_url": link})) == found
 
 
 @pytest.mark.parametrize("url", [5, None, [], {"url": {"url": PIXEL}}, True])

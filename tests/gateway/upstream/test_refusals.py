@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.api.errors import body
@@ -48,12 +49,14 @@ def test_a_prompt_that_does_not_fit_names_the_limit(name: str) -> None:
         ("chat-tools-auto-without-flag", "tool_choice"),
         ("chat-tools-named", "tool_choice"),
         ("chat-content-image", "messages"),
-        ("chat-json-schema-bad", "response_format"),
+        ("chat-json-schema-bad", None),
         ("err-logit-bias-range", "logit_bias"),
         ("err-min-tokens-over-max", "min_tokens"),
+        ("err-top-p-2", "top_p"),
+        ("err-add-and-continue", "continue_final_message"),
     ],
 )
-def test_the_field_at_fault_is_named(name: str, param: str) -> None:
+def test_the_field_at_fault_is_named(name: str, param: str | None) -> None:
     error = in_own_words(recorded_body(RECORDED / f"{name}.resp"))
     assert error.param == param
     assert error.details
@@ -65,3 +68,27 @@ def test_the_field_at_fault_is_named(name: str, param: str) -> None:
 )
 def test_any_other_shape_is_a_plain_refusal(body_bytes: bytes) -> None:
     assert in_own_words(body_bytes).status == 400
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("token_id(s) [402] in stop_token_ids contain out-of-vocab token ids. Vocabulary size: 401", "stop_token_ids"),
+        ("allowed_token_ids contains out-of-vocab token id! (parameter=allowed_token_ids, value=[5000])", "allowed_token_ids"),
+        ("continue_final_message and add_generation_prompt are not compatible.", "continue_final_message"),
+        ("thinking_token_budget is set but reasoning_config is not configured.", "thinking_token_budget"),
+        ("Too many bad words after tokenization: 300. (parameter=bad_words, value=['secret'])", "bad_words"),
+        ("Something new (parameter=of_a_later_version, value=secret)", None),
+    ],
+)
+def test_the_field_that_vllm_names_is_the_param(message: str, param: str | None) -> None:
+    error = in_own_words(orjson.dumps({"error": {"message": message, "code": 400}}))
+    assert error.param == param
+    assert "secret" not in str(error.details)
+    assert "401" not in str(error.details)
+
+
+@pytest.mark.parametrize("shape", ['{"message": %s}', '{"object": "error", "message": %s, "code": 400}', '{"detail": %s}'])
+def test_an_older_shape_is_understood_too(shape: str) -> None:
+    error = in_own_words((shape % '"This model\'s maximum context length is 512 tokens."').encode())
+    assert isinstance(error, ContextLengthExceeded)

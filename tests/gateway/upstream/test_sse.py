@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.exceptions import InvalidRequest
 from gateway.upstream import sse
 from gateway.upstream.errors import MalformedStream, UpstreamError, UpstreamReported
 from gateway.upstream.sse import EventKind, EventRewriter, EventSplitter
@@ -251,21 +252,37 @@ def test_a_backend_that_changes_its_names_midway_is_still_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "status"),
+    "data",
     [
-        (b'data: {"error": {"message": "secret", "type": "BadRequestError", "param": null, "code": 400}}', 400),
-        (b'data: {"error":{"message":"secret","code":500}}', 500),
-        (b'data:{ "error" : "secret" }', None),
-        (b'data: {"error":{"code":"400"}}', None),
-        (b'event: error\ndata: {"message": "secret"}', None),
-        (b"event:error\ndata: secret", None),
+        b'data: {"error":{"message":"secret","code":500}}',
+        b'data:{ "error" : "secret" }',
+        b'data: {"error":{"code":"400"}}',
+        b'event: error\ndata: {"message": "secret"}',
+        b"event:error\ndata: secret",
     ],
 )
-def test_an_error_event_is_told_by_its_status_alone(data: bytes, status: int | None) -> None:
+def test_an_error_event_is_no_refusal_of_the_request(data: bytes) -> None:
     with pytest.raises(UpstreamReported) as caught:
         rewriter().rewrite(data)
-    assert caught.value.status == status
+    assert caught.value.refusal is None
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("token_id(s) [402] in logit_bias contain out-of-vocab token ids. secret", "logit_bias"),
+        ("secret", None),
+    ],
+)
+def test_an_error_event_of_400_refuses_the_request_in_our_words(message: str, param: str | None) -> None:
+    data = b'data: {"error": {"message": "%b", "type": "BadRequestError", "param": null, "code": 400}}' % message.encode()
+    with pytest.raises(UpstreamReported) as caught:
+        rewriter().rewrite(data)
+    refusal = caught.value.refusal
+    assert isinstance(refusal, InvalidRequest)
+    assert refusal.param == param
+    assert "secret" not in f"{caught.value} {refusal} {refusal.details}"
 
 
 @pytest.mark.parametrize(
