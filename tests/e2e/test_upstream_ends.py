@@ -64,14 +64,17 @@ def test_a_client_that_leaves_a_stream_ends_it_upstream_and_is_metered_so_far(st
 def test_a_client_that_leaves_before_the_first_byte_ends_the_call(stand: Stand, stream: bool) -> None:
     stand.vllm.knobs(first_token_ms=30_000)
     before = len(stand.events_of_acme())
-    client = raw_stream(stand, {"stream": stream})
+    client = raw_stream(stand, {"stream": stream, "max_tokens": 100})
     stand.until(lambda: stand.running() == 1, "the call did not arrive")
     client.close()
     stand.until(lambda: stand.running() == 0, "the generation goes on")
     stand.until(lambda: len(stand.events_of_acme()) == before + 1, "no usage event")
     event = stand.events_of_acme()[-1]
-    assert (event.outcome, event.status, event.completion_tokens) == ("client_left", 499, 0)
-    assert event.usage_source in ("none", "estimated")
+    assert (event.outcome, event.status) == ("client_left", 499)
+    if stream:
+        assert (event.completion_tokens, event.usage_source in ("none", "estimated")) == (0, True)
+    else:  # the pace of earlier calls tells what it had probably generated
+        assert (event.completion_tokens <= 100, event.usage_source) == (True, "estimated")
 
 
 def test_a_client_that_leaves_a_pipelined_request_behind_is_seen_to_leave(stand: Stand) -> None:

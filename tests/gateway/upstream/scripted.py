@@ -96,9 +96,10 @@ class ScriptedBackend:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            thread = threading.Thread(target=self._run, args=(script, sock), daemon=True)
+            thread.start()
+            self._threads.append(thread)
             self.accepted += 1
-            self._threads.append(threading.Thread(target=self._run, args=(script, sock), daemon=True))
-            self._threads[-1].start()
         self._listener.close()
 
     def _run(self, script: Script, sock: socket.socket) -> None:
