@@ -3,16 +3,21 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import structlog
 from uuid_utils.compat import uuid7
 
 from gateway import metrics
+from gateway.config.documents import Price
 from gateway.exceptions import GatewayError
+from gateway.pricing import cost_nano
 from gateway.principal import Principal
 from gateway.upstream.metering import NO_USAGE, Usage
+from usage.estimates import Prompt
 from usage.events import Outcome, UsageEvent
+from usage.reservation import LimitState, Reservation
 
 _log = structlog.get_logger("gateway")
 
@@ -26,11 +31,13 @@ class Call:
     __slots__ = (
         "_abort", "_lock", "alias", "attempts", "backend", "client_left", "client_request_id", "created_s",
         "deadline", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error", "first_token_ms",
-        "is_handed_over", "is_metered", "is_probe", "metadata", "principal", "record", "request_id", "retry_count",
-        "started", "stop_watching", "stream",
+        "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "metadata", "price", "principal", "prompt",
+        "record", "request_id", "reservation", "retry_count", "started", "stop_watching", "stream",
     )  # fmt: skip
 
-    def __init__(self, *, client_request_id: str | None, max_s: float, record: Callable[[UsageEvent], None]) -> None:
+    def __init__(
+        self, *, client_request_id: str | None, max_s: float, record: Callable[[Reservation | None, UsageEvent], None]
+    ) -> None:
         self.request_id = str(uuid7())
         self.client_request_id = client_request_id
         self.endpoint = "none"
@@ -55,6 +62,11 @@ class Call:
         self.dropped_params: tuple[str, ...] = ()
         self.end_user: str | None = None
         self.metadata: dict[str, str] | None = None
+        self.prompt: Prompt | None = None  # its measure, for bounds and estimates
+        self.price: Price | None = None
+        self.reservation: Reservation | None = None
+        self.limit_states: tuple[LimitState, ...] = ()  # as they stood after admission, or at the refusal
+        self.is_clamped = False
         self.stop_watching: Callable[[], None] = lambda: None
         self._abort: Callable[[], None] | None = None
         self._lock = threading.Lock()
@@ -96,7 +108,13 @@ class Call:
             metrics.FIRST_TOKEN.labels(self.alias).observe(self.first_token_ms / 1000)
         for kind in ("prompt", "cached", "completion"):
             metrics.TOKENS.labels(tenant, self.alias, kind).inc(getattr(usage, f"{kind}_tokens"))
-        self.record(self._event(self.principal, status, outcome, error_code, usage, duration_ms))
+        self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
+
+    def event_so_far(self) -> UsageEvent:
+        """The event of a call that runs: what is posted should its worker die."""
+        if self.principal is None:
+            raise RuntimeError("a call without a principal leaves no event")
+        return self._event(self.principal, 200, "lost", None, NO_USAGE, self.elapsed_ms())
 
     def _event(
         self, principal: Principal, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int
@@ -125,6 +143,11 @@ class Call:
             client_request_id=self.client_request_id,
             end_user=self.end_user,
             metadata=self.metadata,
+            cost_nano=cost_nano(self.price, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens),
+            price=asdict(self.price) if self.price else None,
+            reserved_tokens=self.reservation.tokens if self.reservation else 0,
+            limits=[limit_seen(state) for state in self.limit_states] or None,
+            clamped=self.is_clamped,
         )
 
     def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
@@ -155,3 +178,17 @@ class Call:
                 "client_retry": self.retry_count,
             }
         return {name: value for name, value in line.items() if value is not None}
+
+
+def limit_seen(state: LimitState) -> dict[str, Any]:
+    """A limit as this call found it, for its record."""
+    limit = state.bound.limit
+    return {
+        "subject": state.bound.subject,
+        "name": state.bound.subject_id,
+        "limit": limit.name,
+        "used": state.used,
+        "reserved": state.reserved,
+        "max": limit.max,
+        "mode": limit.mode,
+    }

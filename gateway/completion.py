@@ -9,6 +9,8 @@ from typing import Final
 
 from django.conf import settings
 
+from gateway import lifecycle
+from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
 from gateway.api.errors import error_event
 from gateway.call import Call
@@ -26,13 +28,15 @@ from gateway.exceptions import (
 from gateway.principal import Principal
 from gateway.upstream.answers import read_answer, shown
 from gateway.upstream.client import UpstreamResponse
-from gateway.upstream.encoding import encode, end_user_label
+from gateway.upstream.encoding import encode, end_user_label, facts_of
 from gateway.upstream.metering import CEILING_TOKENS, Meter, Usage
 from gateway.upstream.opening import first_answer
 from gateway.upstream.pace import Pace
 from gateway.upstream.relay import Relay
 from gateway.upstream.sse import EventRewriter
+from usage.estimates import measure
 from usage.events import Outcome
+from usage.reservation import Progress, Reservation
 from usage.store import StoreUnavailable
 
 ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -50,14 +54,14 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     """
     alias, deployment = resolve(call, principal, request.model)
     upstream = shape(call, principal, request, alias)
-    body = encode(upstream.fields, request, deployment, principal.tenant)
-    meter = partial(meter_for, upstream, deployment, body)
+    body = admitted(call, principal, request, alias, deployment, upstream)
+    meter = partial(meter_for, upstream, deployment, call)
     try:
         if request.stream:
             return first_answer(call, deployment, body, receive=partial(relayed, call, request, meter))
         return first_answer(call, deployment, body, receive=partial(whole, call, meter))
     except ClientLeft:
-        usage = usage_at_leaving(call, upstream, body) if not request.stream else meter().usage()
+        usage = usage_at_leaving(call, upstream) if not request.stream else meter().usage()
         call.end(status=499, outcome="client_left", error_code="client_left", usage=usage)
         raise
 
@@ -88,6 +92,19 @@ def shape(call: Call, principal: Principal, request: ChatRequest, alias: Alias) 
     return upstream
 
 
+def admitted(
+    call: Call, principal: Principal, request: ChatRequest, alias: Alias, deployment: Deployment, upstream: Upstream
+) -> bytes:
+    """The request as the backend gets it, once what it may cost is held; with the output limit that was reserved for."""
+    body = encode(upstream.fields, request, deployment, principal.tenant)
+    asked = upstream.fields.get("max_tokens")
+    call.prompt = measure(body, **facts_of(upstream.fields["messages"]))
+    admit(call, principal, alias, deployment, upstream, call.prompt, wished=request.max_tokens is not None)
+    if upstream.fields.get("max_tokens") != asked:
+        return encode(upstream.fields, request, deployment, principal.tenant)
+    return body
+
+
 def relayed(call: Call, request: ChatRequest, new_meter: Callable[[], Meter], response: UpstreamResponse) -> Relay:
     """A relay whose first event is there, or is only slow: until then the answer's status is open."""
     meter = new_meter()
@@ -95,7 +112,9 @@ def relayed(call: Call, request: ChatRequest, new_meter: Callable[[], Meter], re
     def ended(outcome: Outcome, code: str | None) -> None:
         if relay.first_event_at_s is not None:
             call.first_token_ms = int((relay.first_event_at_s - call.started) * 1000)
-        call.end(status=200, outcome=outcome, error_code=code, usage=meter.usage())
+        usage = meter.usage()
+        learn(call, usage)
+        call.end(status=200, outcome=outcome, error_code=code, usage=usage)
 
     relay = Relay(
         response,
@@ -113,6 +132,8 @@ def relayed(call: Call, request: ChatRequest, new_meter: Callable[[], Meter], re
         first_event_deadline=call.started + settings.FIRST_TOKEN_MAX_S,
         keep_alive_s=settings.KEEP_ALIVE_COMMENT_S,
     )
+    if call.reservation is not None:
+        lifecycle.settling().hold(call.request_id, partial(progress, call.reservation, meter))
     relay.wait_for_first_event(settings.KEEP_ALIVE_COMMENT_S)
     call.is_handed_over = True
     return relay
@@ -130,24 +151,41 @@ def whole(call: Call, new_meter: Callable[[], Meter], response: UpstreamResponse
     meter.note_answer(answer.get("usage"), completion_estimate_tokens=len(body) // BYTES_A_TOKEN)
     usage = meter.usage()
     pace.note(call.deployment or "", tokens=usage.completion_tokens // len(answer["choices"]), seconds=call.elapsed_ms() / 1000)
+    learn(call, usage)
     call.end(status=200, outcome="completed", usage=usage)
     return body
 
 
-def meter_for(upstream: Upstream, deployment: Deployment, body: bytes) -> Meter:
+def learn(call: Call, usage: Usage) -> None:
+    """Let the bounds of this deployment's prompts know what this one came to."""
+    if usage.source == "backend" and call.prompt is not None and call.deployment is not None:
+        learners[call.deployment].note(call.prompt, usage.prompt_tokens)
+
+
+def meter_for(upstream: Upstream, deployment: Deployment, call: Call) -> Meter:
     """A meter of its own for each try: what a failed backend generated is nobody's."""
     return Meter(
         choices=upstream.fields.get("n") or 1,
-        prompt_estimate_tokens=len(body) // BYTES_A_TOKEN,
+        prompt_estimate_tokens=likely_prompt_tokens(call),
         ceiling_tokens=deployment.max_model_len or CEILING_TOKENS,
     )
 
 
-def usage_at_leaving(call: Call, upstream: Upstream, body: bytes) -> Usage:
+def likely_prompt_tokens(call: Call) -> int:
+    return learners[call.deployment or ""].realistic_tokens(call.prompt) if call.prompt else 0
+
+
+def usage_at_leaving(call: Call, upstream: Upstream) -> Usage:
     """What a plain call had probably used when its client left: the backend tells only with the whole answer."""
     most = upstream.fields.get("max_tokens") or CEILING_TOKENS
     tokens = pace.expected_tokens(call.deployment or "", seconds=call.elapsed_ms() / 1000, most=most)
-    return Usage(len(body) // BYTES_A_TOKEN, 0, tokens * (upstream.fields.get("n") or 1), "estimated")
+    return Usage(likely_prompt_tokens(call), 0, tokens * (upstream.fields.get("n") or 1), "estimated")
+
+
+def progress(reservation: Reservation, meter: Meter) -> Progress:
+    """How far a live call is, for its lease."""
+    usage = meter.usage()
+    return Progress(reservation, usage.completion_tokens, usage.prompt_tokens or None)
 
 
 def error_of(code: str, alias: str) -> GatewayError:

@@ -3,7 +3,10 @@
     GatewayError
       InvalidRequest 400          ContextLengthExceeded 400      RequestTooLarge 413     UnsupportedMediaType 415
       InvalidApiKey 401           InsufficientScope 403          ModelNotFound 404       UnsupportedEndpoint 404
+      RequestNotFound 404
       MethodNotAllowed 405        UpstreamUnavailable 502        Overloaded 503          UpstreamTimeout 504
+      RateLimited 429
+        TokenQuotaExceeded        ConcurrencyLimitExceeded          RequestRateExceeded
       InternalError 500           ClientLeft 499 (never on the wire)
 
 Types, codes and messages are the wire contract's, word for word.
@@ -94,6 +97,13 @@ class ModelNotFound(GatewayError):
         return 400
 
 
+class RequestNotFound(GatewayError):
+    """No call of this id has ended, or it is not this tenant's, or not this key's: not to be told apart."""
+
+    status, type, code = 404, "invalid_request_error", "request_not_found"
+    default_message = "The requested call was not found."
+
+
 class UnsupportedEndpoint(GatewayError):
     status, type, code = 404, "invalid_request_error", "unsupported_endpoint"
     default_message = "This endpoint is not supported."
@@ -126,6 +136,30 @@ class Overloaded(GatewayError):
 
     def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+
+
+class RateLimited(GatewayError):
+    """A limit says no."""
+
+    status, type, code = 429, "rate_limited", "rate_limited"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, headers=headers)
+
+
+class TokenQuotaExceeded(RateLimited):
+    """Tokens or money of an hour, a day or a month are used up; the message says which, how much, and of how much."""
+
+    code = "token_quota_exceeded"
+
+
+class ConcurrencyLimitExceeded(RateLimited):
+    code = "concurrency_limit_exceeded"
+    default_message = "Too many concurrent requests. Please try again later."
+
+
+class RequestRateExceeded(RateLimited):
+    code = "rate_limited"
 
 
 class AliasError(GatewayError):

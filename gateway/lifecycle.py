@@ -10,23 +10,36 @@ from gateway import call_log, last_used
 from gateway.config import directory
 from gateway.upstream.client import IDLE_MAX_S
 from gateway.upstream.opening import client
+from usage.degraded import LocalLimiter
 from usage.events import UsageEvent
-from usage.journal import Journal
+from usage.reservation import Reservation
+from usage.settling import Settling
+from usage.spool import Spool
 from usage.store import connect
 
 _store: redis.Redis | None = None
-_journal: Journal | None = None
+_settling: Settling | None = None
 
 
 def start() -> None:
-    """Called in each worker before its first request: log, configuration, journal."""
-    global _journal, _store  # noqa: PLW0603 - the one place that writes them
+    """Called in each worker before its first request: log, configuration, quota and spool."""
+    global _settling, _store  # noqa: PLW0603 - the one place that writes them
     call_log.configure()
     directory.start()
-    _store = connect(settings.REDIS_URL, max_connections=4, timeout_s=2)
-    _journal = Journal(_store)
-    gevent.spawn(_journal.run)
+    _store = connect(settings.REDIS_URL)
+    spool = Spool(settings.SPOOL_FOLDER, max_bytes=settings.SPOOL_MAX_BYTES)
+    local = LocalLimiter(settings.GATEWAY_WORKERS, max_s=settings.DEGRADED_MAX_S)
+    _settling = Settling(_store, spool, local)
+    gevent.spawn(_settling.run)
+    gevent.spawn(spool.run)
     gevent.spawn(_drop_idle_connections)
+
+
+def settling() -> Settling:
+    """What holds and settles the calls of this worker."""
+    if _settling is None:
+        raise RuntimeError("gateway.lifecycle.start() has not been called in this process.")
+    return _settling
 
 
 def _drop_idle_connections() -> None:
@@ -37,9 +50,9 @@ def _drop_idle_connections() -> None:
 
 
 def stop() -> None:
-    """Called when the worker has served its last request: nothing that was recorded may stay behind."""
-    if _journal is not None:
-        _journal.stop()
+    """Called when the worker has served its last request: what was recorded goes out, or stays on the disk."""
+    if _settling is not None:
+        _settling.stop()
 
 
 def note_use(lookup_id: str) -> None:
@@ -49,7 +62,7 @@ def note_use(lookup_id: str) -> None:
         gevent.spawn(last_used.note, _store, lookup_id, now_s)
 
 
-def record(event: UsageEvent) -> None:
-    """Put a usage event on the journal; no I/O here."""
-    if _journal is not None:
-        _journal.append(event)
+def record(reservation: Reservation | None, event: UsageEvent) -> None:
+    """Settle an ended call."""
+    if _settling is not None:
+        _settling.settle(reservation, event)

@@ -4,22 +4,28 @@ Whoever writes these rows does so inside a transaction: the note that publishes 
 """
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, ClassVar, Final
+from dataclasses import asdict
+from typing import Any, ClassVar, Final, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models.signals import post_save
+from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
-from accounts.models import Tenant
+from accounts.models import ApiKey, Tenant
 from gateway.api.chat_request import default_problems
 from gateway.api.fields import GRANTS, MAX_CHOICES, MAX_STOPS
 from gateway.api.languages import LANGUAGES
 from gateway.config import encryption
 from gateway.config.documents import base_url
+from gateway.config.limits import PRICE_MAX
+from usage import limits
 
 NAME: Final = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", _("Use letters, digits, dots, underscores and hyphens; 64 characters at most.")
@@ -28,6 +34,7 @@ ALIAS_NAME: Final = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}\Z",
     _("Begin with a letter or digit; then also . _ / : and hyphens; 128 characters at most."),
 )
+PRICE_RANGE: Final = (MinValueValidator(0), MaxValueValidator(PRICE_MAX))
 TEXT_MAX_LENGTH: Final = 2000
 DEFAULTS_MAX_LENGTH: Final = 16_384
 
@@ -147,6 +154,8 @@ class ModelAlias(models.Model):
     """The model name a tenant's clients send. max_output_tokens None: the deployment's own limit.
 
     grants: privileged request fields this alias allows. defaults: request fields set where the client leaves them out.
+    price_*: units of the installation's currency per million tokens; none: calls cost nothing. price_cached None: cached
+    prompt tokens cost what the others do.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -160,6 +169,9 @@ class ModelAlias(models.Model):
     max_stops = models.PositiveSmallIntegerField(default=4, validators=[MaxValueValidator(MAX_STOPS)])
     grants = ArrayField(models.CharField(max_length=64, validators=[validate_grant]), default=list, blank=True)
     defaults = models.JSONField(default=dict, blank=True, validators=[validate_defaults])
+    price_prompt = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True, validators=PRICE_RANGE)
+    price_cached = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True, validators=PRICE_RANGE)
+    price_completion = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True, validators=PRICE_RANGE)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -173,10 +185,102 @@ class ModelAlias(models.Model):
             models.CheckConstraint(condition=models.Q(max_output_tokens__gt=0), name="alias_output_positive"),
             models.CheckConstraint(condition=models.Q(max_choices__range=(1, MAX_CHOICES)), name="alias_choices_range"),
             models.CheckConstraint(condition=models.Q(max_stops__range=(0, MAX_STOPS)), name="alias_stops_range"),
+            models.CheckConstraint(
+                condition=models.Q(price_prompt=None, price_cached=None, price_completion=None)
+                | models.Q(price_prompt__isnull=False, price_completion__isnull=False),
+                name="alias_price_whole",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(price_prompt__gte=0, price_cached__gte=0, price_completion__gte=0),
+                name="alias_price_not_negative",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+
+class LimitQuerySet(models.QuerySet["Limit"]):
+    def for_tenant(self, tenant: Tenant) -> Self:
+        """The tenant's own limits, and those of its keys and aliases."""
+        return self.filter(models.Q(tenant=tenant) | models.Q(key__tenant=tenant) | models.Q(alias__tenant=tenant))
+
+
+class Limit(models.Model):
+    """How much one tenant, key or alias may use. max: model tokens, calls, or nano-units of money.
+
+    shadow: counted and reported, never refused. clamps: an output that does not fit is shortened instead of refused.
+    """
+
+    class Mode(models.TextChoices):
+        ENFORCE = "enforce", _("Enforced")
+        SHADOW = "shadow", _("Only counted")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, blank=True, related_name="limits")
+    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="limits")
+    alias = models.ForeignKey(ModelAlias, models.CASCADE, null=True, blank=True, related_name="limits")
+    name = models.CharField(max_length=32, choices=[(name, name) for name in limits.NAMES])
+    max = models.BigIntegerField(validators=[MinValueValidator(1), MaxValueValidator(limits.MAX)])
+    mode = models.CharField(max_length=8, choices=Mode, default=Mode.ENFORCE)
+    clamps = models.BooleanField(default=False)
+
+    objects = LimitQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(tenant__isnull=False, key=None, alias=None)
+                | models.Q(tenant=None, key__isnull=False, alias=None)
+                | models.Q(tenant=None, key=None, alias__isnull=False),
+                name="limit_has_one_subject",
+            ),
+            models.UniqueConstraint(fields=["tenant", "name"], name="limit_once_a_tenant"),
+            models.UniqueConstraint(fields=["key", "name"], name="limit_once_a_key"),
+            models.UniqueConstraint(fields=["alias", "name"], name="limit_once_an_alias"),
+            models.CheckConstraint(condition=models.Q(name__in=limits.NAMES), name="limit_name_known"),
+            models.CheckConstraint(condition=models.Q(max__range=(1, limits.MAX)), name="limit_max_range"),
+            models.CheckConstraint(condition=models.Q(mode__in=["enforce", "shadow"]), name="limit_mode_known"),
+            models.CheckConstraint(
+                condition=models.Q(clamps=False) | models.Q(mode="enforce", name__in=sorted(limits.CLAMPABLE)),
+                name="limit_clamps_where_it_can",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.subject}"
+
+    @property
+    def subject(self) -> str:
+        """key, alias or tenant: whose limit this is."""
+        return "key" if self.key_id else "alias" if self.alias_id else "tenant"
+
+    @property
+    def configured(self) -> limits.Limit:
+        """As the gateway reads it."""
+        return limits.Limit(self.name, self.max, self.mode, self.clamps)  # type: ignore[arg-type] # mode: a constraint's
+
+    @classmethod
+    def replace_all(cls, subject: Tenant | ApiKey | ModelAlias, wanted: Iterable[limits.Limit]) -> None:
+        """Make `wanted` the limits of `subject`, and all of them. Rows that say so already are left alone."""
+        held = {row.name: row for row in subject.limits.all()}
+        for limit in wanted:
+            row = held.pop(limit.name, None)
+            if row is None:
+                subject.limits.create(**asdict(limit))
+            elif row.configured != limit:
+                row.max, row.mode, row.clamps = limit.max, limit.mode, limit.clamps
+                row.save()
+        for row in held.values():
+            row.delete()
+
+
+@receiver(post_save, sender=ApiKey, dispatch_uid="limits-inherited")
+def inherit_limits(instance: ApiKey, created: bool, **_: Any) -> None:
+    """A key that succeeds another is limited as that one was: rotation frees nobody of a limit."""
+    if created:
+        for limit in Limit.objects.filter(key__successor=instance):
+            Limit.objects.create(key=instance, **asdict(limit.configured))
 
 
 class ConfigChange(models.Model):

@@ -1,14 +1,16 @@
 """What the worker does for the gateway: publish what could not be published at once, write down when keys were used."""
 
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from celery import shared_task
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
+from gateway import recovery
 from gateway.config import publish
 from gateway.last_used import MARKS
-from usage.store import connect
+from usage.store import RedisError, StoreUnavailable, connect
 
 _TAKEN: Final = f"{MARKS}:taken"
 _LOCK: Final = 0x5365_6B69_7368_6F04  # beside those of accounts.audit and gateway.config
@@ -18,6 +20,13 @@ _LOCK: Final = 0x5365_6B69_7368_6F04  # beside those of accounts.audit and gatew
 def publish_configuration() -> None:
     """Every 2 s: what a Redis that was out has missed, and everything when it was flushed."""
     publish.catch_up()
+
+
+@shared_task
+def restore_counters() -> None:
+    """Every 2 s: the counters of limits, when Redis was emptied. A store that is out is asked again."""
+    with suppress(StoreUnavailable, RedisError, OperationalError):
+        recovery.restore_counters()
 
 
 @shared_task

@@ -1,9 +1,10 @@
 """Who may open a page, and by which methods: the one door.
 
-Each view of the URLconf is declared with `public`, `signed_in` or `require`; a test walks the URLconf and fails on one
-that is not. A stranger's tenant and a tenant that does not exist give the same 404.
+Each view of the URLconf is declared with `public`, `signed_in`, `require` or `internal`; a test walks the URLconf and
+fails on one that is not. A stranger's tenant and a tenant that does not exist give the same 404.
 """
 
+import time
 from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, cast
@@ -13,15 +14,18 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 
 from accounts.models import Tenant, User
 from accounts.roles import Action, allows
+from gateway import signature
 from portal.views import errors
 
 P = ParamSpec("P")
-Access = Literal["public", "signed_in"] | Action
+Access = Literal["public", "signed_in", "internal"] | Action
 
 READ: Final = ("GET", "HEAD")
+SIGNED_MAX_BYTES: Final = 64 * 1024
 
 
 class Page(Protocol):
@@ -63,6 +67,22 @@ def require(
         return _declared(_behind_sign_in(of_tenant), action, methods)
 
     return declare
+
+
+def internal(view: Callable[[HttpRequest], HttpResponseBase]) -> Page:
+    """The gateway, by POST. For anybody else, and with a signature that is not of this moment, there is nothing here."""
+
+    @wraps(view)
+    def page(request: HttpRequest) -> HttpResponseBase:
+        is_short = int(request.META.get("CONTENT_LENGTH") or 0) <= SIGNED_MAX_BYTES
+        signed = request.headers.get(signature.HEADER, "")
+        if request.method == "POST" and is_short and signature.is_signed(request.body, signed, now_s=time.time()):
+            return view(request)
+        raise Http404
+
+    declared = cast(Page, csrf_exempt(page))
+    declared.access = "internal"
+    return declared
 
 
 def tenant_for(request: HttpRequest, slug: str, action: Action) -> Tenant:

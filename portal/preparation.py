@@ -15,6 +15,7 @@ class CannotPrepare(Exception):
 
 def prepare(order: Order) -> Prepared:
     """Raises CannotPrepare."""
+    from gateway import recovery
     from gateway.config import publish
     from portal import demo, stores
 
@@ -30,5 +31,6 @@ def prepare(order: Order) -> Prepared:
         except CommandError as error:
             raise CannotPrepare(str(error)) from error
     publish.catch_up()
+    recovery.restore_counters()
     connection.close()
     return Prepared(email, password, key)

@@ -152,5 +152,5 @@ def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:
             ["localhost", "127.0.0.1", "[::1]", urlsplit(place.portal).netloc.rpartition(":")[0]]
         ),
     }
-    shared = {"SEKISHO_HOME": str(place.home), "PYTHONUNBUFFERED": "1"}
+    shared = {"SEKISHO_HOME": str(place.home), "SEKISHO_PORTAL_URL": place.portal, "PYTHONUNBUFFERED": "1"}
     return {**unless_set, **os.environ, **shared, **more}

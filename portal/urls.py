@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.views import health, language, sessions, tenants
+from portal.views import health, language, reports, sessions, tenants
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -15,5 +15,6 @@ urlpatterns = [
     path("sign-in/", sessions.sign_in, name="sign_in"),
     path("sign-out/", sessions.sign_out, name="sign_out"),
     path("language/", language.switch, name="language"),
+    path("internal/reports/", reports.answer, name="reports"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
 ]

@@ -1,17 +1,19 @@
-"""Starts the real processes of the product for tests: gunicorn with the shipped configuration, on a free port."""
+"""Starts the real processes of the product for tests: gunicorn with the shipped configuration, on free ports."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import requests
 from django.conf import settings
+from django.db import connection
 
 PROJECT = Path(__file__).parent.parent
 START_S = 60
@@ -58,15 +60,53 @@ def gateway(folder: Path, *, workers: int = 1, redis_url: str | None = None, **e
         "SEKISHO_API_BIND": f"127.0.0.1:{port}",
         "SEKISHO_GATEWAY_WORKERS": str(workers),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "SEKISHO_SPOOL_FOLDER": str(folder / "spool"),
         **environment,
     }
-    command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "deploy/gunicorn/gateway.py")]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=env, stdout=output, stderr=subprocess.STDOUT)
-    running = Gateway(process, port, log)
-    try:
-        wait_until(lambda: _answers(running), lambda: f"the gateway did not start: {log.read_text()[-3000:]}", process)
+    running = Gateway(_gunicorn("gateway", env, log), port, log)
+    with _until_end(running.process, f"{running.url}/livez", log):
         yield running
+
+
+@contextmanager
+def portal(folder: Path, **environment: str) -> Iterator[str]:
+    """Run the portal on the tests' database until the block ends; its URL. It must end before the database is dropped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    log = folder / "portal.log"
+    env = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "portal.settings.web",
+        "DATABASE_URL": _database_url(),
+        "REDIS_URL": settings.REDIS_URL,
+        "SEKISHO_PORTAL_BIND": f"127.0.0.1:{port}",
+        **environment,
+    }
+    url = f"http://127.0.0.1:{port}"
+    with _until_end(_gunicorn("portal", env, log), f"{url}/livez", log):
+        yield url
+
+
+def _database_url() -> str:
+    """This run's own database, wherever its server is: a unix socket's folder is no host name, but an option."""
+    database = connection.settings_dict
+    user, password, name = (quote(str(database[part]), safe="") for part in ("USER", "PASSWORD", "NAME"))
+    where = {"host": database["HOST"], "port": database["PORT"], **database["OPTIONS"]}
+    options = {option: value for option, value in where.items() if option != "pool" and value}
+    return f"postgresql://{user}:{password}@/{name}?{urlencode(options)}"
+
+
+def _gunicorn(name: str, env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / f"deploy/gunicorn/{name}.py")]
+    with log.open("wb") as output:
+        return subprocess.Popen(command, cwd=PROJECT, env=env, stdout=output, stderr=subprocess.STDOUT)
+
+
+@contextmanager
+def _until_end(process: "subprocess.Popen[bytes]", probe: str, log: Path) -> Iterator[None]:
+    """The block runs once the process answers at `probe`; after it the process ends."""
+    try:
+        wait_until(lambda: _answers(probe), lambda: f"the process did not start: {log.read_text()[-3000:]}", process)
+        yield
     finally:
         process.terminate()
         try:
@@ -85,8 +125,8 @@ def wait_until(check: object, what: object, process: "subprocess.Popen[bytes] | 
         time.sleep(0.02)
 
 
-def _answers(running: Gateway) -> bool:
+def _answers(probe: str) -> bool:
     try:
-        return requests.get(f"{running.url}/livez", timeout=5).status_code == 200
+        return requests.get(probe, timeout=5).status_code == 200
     except requests.RequestException:
         return False

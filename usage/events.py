@@ -4,14 +4,15 @@ It carries names, not ids of other tables: an event must stay readable after its
 carries a word of a prompt or an answer.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
 VERSION: Final = 1
 
 # completed: the backend ended the stream or answered whole. failed: it did not. client_left: the client did not wait.
 # refused: the gateway or the backend said no, nothing was generated. timeout: a limit of time ended the call.
-Outcome = Literal["completed", "failed", "client_left", "refused", "timeout"]
+# lost: the worker that held the call died; posted by the reaper, with the last count the worker had told.
+Outcome = Literal["completed", "failed", "client_left", "refused", "timeout", "lost"]
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 
 # backend: the backend's own count. estimated: ours, because the call ended before the backend told. none: no tokens.
@@ -20,7 +21,11 @@ UsageSource = Literal["backend", "estimated", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageEvent:
-    """One call, ended. Times: Unix seconds and milliseconds. Tokens: the model's own. None: not known or not reached."""
+    """One call, ended. Times: Unix seconds and milliseconds. Tokens: the model's own. None: not known or not reached.
+
+    A call has one event with part 0. One that was posted as lost and then ended after all has more, with part 1 and up:
+    they carry the true ending, and of tokens and cost only what the parts before lack. Sums over the parts are the call's.
+    """
 
     request_id: str
     created_s: float
@@ -45,17 +50,26 @@ class UsageEvent:
     client_request_id: str | None = None
     end_user: str | None = None  # HMAC label of the client's `user`, never the raw value
     metadata: dict[str, str] | None = None
+    part: int = 0
+    cost_nano: int = 0  # nano-units of the installation's currency
+    price: dict[str, int] | None = None  # prompt, cached, completion: pico-units a token, as they were at the call
+    reserved_tokens: int = 0
+    limits: list[dict[str, Any]] | None = None  # as seen: subject, name, limit, used, reserved, max, mode
+    queue_ms: int = 0
+    clamped: bool = False  # the output was shortened to what a limit had left
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """As on the journal: names to plain values, in the order of this class, what is None left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """As on the journal: names to plain values, in the order of this class, what is None left out. Shares them."""
+        return {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "UsageEvent":
         """Read from the journal. Names of a newer version are dropped; a missing one raises TypeError."""
-        known = {f.name for f in fields(cls)}
-        given = {name: value for name, value in values.items() if name in known}
+        given = {name: value for name, value in values.items() if name in _NAMES}
         for optional in ("deployment", "backend", "error_code", "first_token_ms"):
             given.setdefault(optional, None)
         return cls(**given)
+
+
+_NAMES: Final = {f.name: None for f in fields(UsageEvent)}  # ordered, and quick to look into

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
@@ -36,6 +36,13 @@ class UnknownFields(models.TextChoices):
     PASS = "pass", _("Pass on to the backend")
 
 
+class StoreOut(models.TextChoices):
+    """What becomes of calls while the store that counts them is out."""
+
+    CLOSED = "closed", _("Refuse calls")
+    DEGRADED = "degraded", _("Serve on; each gateway worker enforces its share of the limits")
+
+
 class Tenant(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = models.CharField(max_length=63, unique=True, validators=[SLUG])
@@ -47,6 +54,9 @@ class Tenant(models.Model):
     time_zone = models.CharField(_("time zone"), max_length=64, default="Asia/Tokyo", validators=[validate_time_zone])
     priority = models.SmallIntegerField(default=0)
     cors_origins = ArrayField(models.CharField(max_length=255, validators=[ORIGIN]), default=list, blank=True)
+    store_out = models.CharField(max_length=8, choices=StoreOut, default=StoreOut.CLOSED)
+    # How long its ledger and rollups are kept.
+    usage_retention_days = models.PositiveIntegerField(default=400, validators=[MinValueValidator(1), MaxValueValidator(3650)])
     is_demo = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -57,6 +67,8 @@ class Tenant(models.Model):
         constraints: ClassVar = [
             models.CheckConstraint(condition=models.Q(error_dialect__in=ErrorDialect.values), name="tenant_dialect_known"),
             models.CheckConstraint(condition=models.Q(unknown_fields__in=UnknownFields.values), name="tenant_unknown_known"),
+            models.CheckConstraint(condition=models.Q(store_out__in=StoreOut.values), name="tenant_store_out_known"),
+            models.CheckConstraint(condition=models.Q(usage_retention_days__range=(1, 3650)), name="tenant_retention_range"),
         ]
 
     def __str__(self) -> str:

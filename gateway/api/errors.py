@@ -8,6 +8,7 @@ import structlog
 from django.http import HttpResponse
 from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
 
+from gateway.api.rate_headers import rate_headers
 from gateway.exceptions import LONG_WAIT_S, GatewayError, InternalError, MethodNotAllowed
 
 _log = structlog.get_logger("gateway")
@@ -37,7 +38,8 @@ def render(error: GatewayError, request: Any) -> HttpResponse:
     dialect = call.principal.error_dialect if call.principal else "both"
     status = error.detail_status if dialect == "detail" else error.status
     response = HttpResponse(orjson.dumps(body(error, dialect)), status=status, content_type="application/json")
-    for name, value in (error.headers | retry_headers(error)).items():
+    limits = rate_headers(call.limit_states) if error.status == 429 else {}
+    for name, value in (error.headers | retry_headers(error) | limits).items():
         response[name] = value
     if error.status == 401:
         response["www-authenticate"] = "Bearer"

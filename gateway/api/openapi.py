@@ -3,11 +3,16 @@
 A field's null stands for its absence, so every optional field admits it here too.
 """
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from gateway import exceptions
 from gateway.api.fields import FIELDS, REQUIRED, Field
 from gateway.exceptions import GatewayError
+from usage.events import Outcome, UsageSource
+from usage.limits import NAMES, SUBJECTS
+from usage.spans import SPANS
+
+GROUPS: Final = ("alias", "key", "status")  # of GET /v1/usage
 
 _CALL_ERRORS: Final[tuple[type[GatewayError], ...]] = (
     exceptions.InvalidRequest,
@@ -40,6 +45,9 @@ def document() -> dict[str, Any]:
             "/v1/chat/completions": {"post": _chat()},
             "/v1/models": {"get": _models()},
             "/v1/models/{id}": {"get": _model()},
+            "/v1/usage": {"get": _usage()},
+            "/v1/limits": {"get": _limits()},
+            "/v1/requests/{id}": {"get": _request()},
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
@@ -50,6 +58,9 @@ def document() -> dict[str, Any]:
                 "Usage": _USAGE,
                 "Model": _MODEL,
                 "ModelList": _MODEL_LIST,
+                "UsageReport": _USAGE_REPORT,
+                "LimitList": _LIMIT_LIST,
+                "PastRequest": _PAST_REQUEST,
                 "Error": _ERROR,
             },
         },
@@ -90,6 +101,56 @@ def _model() -> dict[str, Any]:
         "summary": "Describe one alias",
         "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
         "responses": {"200": {"description": "The alias.", "content": answer}, **_error_responses(errors)},
+    }
+
+
+def _usage() -> dict[str, Any]:
+    choices = {
+        "start": {"type": "string", "format": "date-time"},
+        "end": {"type": "string", "format": "date-time"},
+        "bucket": {"enum": list(SPANS), "default": "hour"},
+        "group_by": {"type": "array", "items": {"enum": list(GROUPS)}},
+    }
+    parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in choices.items()]
+    parameters[-1] |= {"style": "form", "explode": False}
+    answer = {"application/json": {"schema": _ref("UsageReport")}}
+    return {
+        "operationId": "reportUsage",
+        "summary": "Sum up what this key has used; with the scope usage:tenant, what its tenant has",
+        "description": "By default the last 24 hours by the hour. Buckets, and times without a zone, are in the tenant's.",
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Sums by bucket and group; buckets without a call are left out.", "content": answer},
+            **_error_responses((exceptions.InvalidRequest, *_LIST_ERRORS)),
+        },
+    }
+
+
+def _limits() -> dict[str, Any]:
+    answer = {"application/json": {"schema": _ref("LimitList")}}
+    return {
+        "operationId": "listLimits",
+        "summary": "List the limits on this key, its aliases and its tenant, as they stand",
+        "responses": {"200": {"description": "The limits.", "content": answer}, **_error_responses(_LIST_ERRORS)},
+    }
+
+
+def _request() -> dict[str, Any]:
+    answer = {"application/json": {"schema": _ref("PastRequest")}}
+    errors = (*_LIST_ERRORS, exceptions.RequestNotFound)
+    return {
+        "operationId": "retrieveRequest",
+        "summary": "Tell what happened to a call",
+        "parameters": [
+            {
+                "name": "id",
+                "in": "path",
+                "required": True,
+                "description": "The x-request-id of its answer.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "responses": {"200": {"description": "The call, once it has ended.", "content": answer}, **_error_responses(errors)},
     }
 
 
@@ -194,3 +255,67 @@ _MODEL: Final = _object(
     }
 )
 _MODEL_LIST: Final = _object({"object": {"const": "list"}, "data": {"type": "array", "items": _ref("Model")}})
+_MONEY: Final = {"type": "string", "description": "Units of the installation's currency, in decimal digits."}
+_SUMS: Final = {
+    **dict.fromkeys(
+        ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "total_tokens", "errors", "refused", "blocked"),
+        _COUNT,
+    ),
+    "cost": _MONEY,
+}
+_TIME: Final = {"type": "string", "format": "date-time"}
+_GROUPED: Final = {"alias": _STRING, "key": _STRING, "key_name": _NULLABLE_STRING, "status": _COUNT}
+_USAGE_REPORT: Final = _object(
+    {
+        "object": {"const": "usage"},
+        "time_zone": _STRING,
+        "data": {
+            "type": "array",
+            "items": _object({"start": _TIME, "end": _TIME, **_GROUPED, **_SUMS}, required=("start", "end", *_SUMS)),
+        },
+        "total": _object(_SUMS),
+    }
+)
+_AMOUNT: Final = {"anyOf": [_COUNT, _MONEY]}
+_LIMIT: Final = {
+    "subject": {"enum": list(SUBJECTS)},
+    "name": _STRING,
+    "limit": {"enum": list(NAMES)},
+    "max": _AMOUNT,
+    "used": _AMOUNT,
+    "reserved": _AMOUNT,
+    "mode": {"enum": ["enforce", "shadow"]},
+}
+_LIMIT_LIST: Final = _object(
+    {
+        "object": {"const": "list"},
+        "data": {
+            "type": "array",
+            "items": _object({**_LIMIT, "remaining": _AMOUNT, "reset_s": {"type": "number", "minimum": 0}}),
+        },
+    }
+)
+_PAST_REQUEST: Final = _object(
+    {
+        "object": {"const": "request"},
+        "id": _STRING,
+        "created": _COUNT,
+        "alias": _STRING,
+        "status": _COUNT,
+        "outcome": {"enum": list(get_args(Outcome))},
+        "error_code": _NULLABLE_STRING,
+        "stream": {"type": "boolean"},
+        "usage": _object(
+            {
+                **dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens", "total_tokens"), _COUNT),
+                "source": {"enum": list(get_args(UsageSource))},
+            }
+        ),
+        "cost": _MONEY,
+        "queue_ms": _COUNT,
+        "first_token_ms": {"type": ["integer", "null"]},
+        "duration_ms": _COUNT,
+        "limits": {"type": "array", "items": _object(_LIMIT)},
+        "policy": {"type": "array"},
+    }
+)

@@ -126,15 +126,19 @@ def _holds_more_values_than(limit: int, body: bytes) -> bool:
         return False
     values, in_string, escape = 1, 0, b""
     for start in range(0, len(body), _STEP_BYTES):
-        piece = (escape + body[start : start + _STEP_BYTES]).replace(b"\\\\", b"")
-        escape = b"\\" if piece.endswith(b"\\") else b""  # what it escapes begins the next piece
+        gevent.sleep(0)
+        piece = escape + body[start : start + _STEP_BYTES]
+        escape = b""
+        if in_string and b'"' not in piece and piece[-1:] != b"\\":
+            continue  # the inside of a long text or image
+        piece = piece.replace(b"\\\\", b"")
+        escape = b"\\" if piece[-1:] == b"\\" else b""  # what it escapes begins the next piece
         parts = piece.replace(b'\\"', b"").split(b'"')
         outside = b"".join(parts[in_string::2])
         in_string = (in_string + len(parts) - 1) % 2
         values += len(outside) - len(outside.translate(None, b",[{"))
         if values > limit:
             return True
-        gevent.sleep(0)
     return False
 
 

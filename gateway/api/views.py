@@ -19,6 +19,7 @@ from gateway.api.languages import preferred_language
 from gateway.api.negotiation import IgnoreAccept
 from gateway.api.parsers import read_json_object
 from gateway.api.permissions import HasScope
+from gateway.api.rate_headers import rate_headers
 from gateway.call import Call
 from gateway.completion import complete
 from gateway.config.documents import Alias
@@ -27,7 +28,9 @@ from gateway.principal import Principal
 from gateway.upstream.relay import Relay
 
 OWNED_BY = "sekisho"
-ENDPOINTS = "POST /v1/chat/completions, GET /v1/models and GET /v1/models/{id}"
+ENDPOINTS = (
+    "POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}, GET /v1/usage, GET /v1/limits and GET /v1/requests/{id}"
+)
 
 
 class GatewayView(APIView):
@@ -82,6 +85,10 @@ class ChatCompletions(GatewayView):
             response["x-accel-buffering"] = "no"
         else:
             response = HttpResponse(answer, content_type="application/json")
+        for name, value in rate_headers(call.limit_states).items():
+            response[name] = value
+        if call.is_clamped:
+            response["x-gateway-clamped"] = "max_tokens"
         if call.dropped_params:
             response["x-gateway-dropped-params"] = ", ".join(call.dropped_params)
         return response

@@ -12,6 +12,7 @@ from django.db.models import Prefetch
 from accounts.models import ApiKey, Membership, Tenant
 from gateway.config import file_format, source
 from gateway.config.file_format import ALIAS, DEPLOYMENT, KEY, TENANT
+from gateway.config.limits import PRICES, as_mapping, plain
 from gateway.config.plan import Planner
 from gateway.config.source import InvalidFile, Place, Problem, Refused
 from gateway.config.steps import Change, Minted, Step
@@ -61,7 +62,7 @@ def export() -> str:
     content = {
         "backends": [{"name": row.name, "url": row.url} for row in Backend.objects.order_by("name")],
         "deployments": [_deployment(row) for row in deployments],
-        "tenants": [_tenant(row) for row in Tenant.objects.order_by("slug")],
+        "tenants": [_tenant(row) for row in Tenant.objects.prefetch_related("limits").order_by("slug")],
     }
     return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
@@ -98,11 +99,12 @@ def _deployment(row: Deployment) -> dict[str, Any]:
 
 
 def _tenant(row: Tenant) -> dict[str, Any]:
-    aliases = ModelAlias.objects.filter(tenant=row).select_related("deployment").order_by("name")
-    keys = ApiKey.objects.filter(tenant=row, revoked_at=None, successor=None).order_by("name")
+    aliases = ModelAlias.objects.filter(tenant=row).select_related("deployment").prefetch_related("limits").order_by("name")
+    keys = ApiKey.objects.filter(tenant=row, revoked_at=None, successor=None).prefetch_related("limits").order_by("name")
     members = Membership.objects.filter(tenant=row).select_related("user").order_by("user__email")
     return {
-        **{name: getattr(row, name) for name in TENANT.fields},
+        **{name: getattr(row, name) for name in TENANT.fields if name != "limits"},
+        "limits": _limits(row),
         "aliases": [_alias(alias) for alias in aliases],
         "keys": [_key(key) for key in keys],
         "members": [{"email": member.user.email, "role": member.role} for member in members],
@@ -110,8 +112,15 @@ def _tenant(row: Tenant) -> dict[str, Any]:
 
 
 def _alias(row: ModelAlias) -> dict[str, Any]:
-    return {name: row.deployment.name if name == "deployment" else getattr(row, name) for name in ALIAS.fields}
+    prices = {name: plain(price) for name in PRICES if (price := getattr(row, f"price_{name}")) is not None}
+    told = {"deployment": row.deployment.name, "price": prices or None, "limits": _limits(row)}
+    return {name: told[name] if name in told else getattr(row, name) for name in ALIAS.fields}
 
 
 def _key(row: ApiKey) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in KEY.fields if name not in ("secret", "secret_env")}
+    fields = {name: getattr(row, name) for name in KEY.fields if name not in ("secret", "secret_env", "limits")}
+    return {**fields, "limits": _limits(row)}
+
+
+def _limits(row: Tenant | ApiKey | ModelAlias) -> dict[str, Any]:
+    return as_mapping(limit.configured for limit in row.limits.all())

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from usage.limits import NAMES, Limit
+
 MARKER: Final = "sekisho:config:marker"
 PLATFORM: Final = "sekisho:config:platform"
 CHANGES: Final = "sekisho:config:changes"
@@ -28,6 +30,7 @@ CHANGES_KEPT: Final = 10_000
 
 ErrorDialect = Literal["openai", "detail", "both"]
 UnknownFields = Literal["drop", "reject", "pass"]
+StoreOut = Literal["closed", "degraded"]
 
 
 def tenant_key(tenant_id: str) -> str:
@@ -87,6 +90,15 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What a model token costs, in pico-units of the installation's currency (1 a million tokens is 1,000,000 here)."""
+
+    prompt: int
+    cached: int  # prompt tokens that the backend had in its prefix cache
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
 class Alias:
     """The model name clients send. Texts are by language (`en`, `ja`); limits of counts are per call."""
 
@@ -100,6 +112,8 @@ class Alias:
     max_stops: int = 4
     grants: frozenset[str] = frozenset()  # privileged request fields this alias allows
     defaults: Mapping[str, Any] = field(default_factory=dict)  # request fields set where the client leaves them out
+    price: Price | None = None  # None: calls cost nothing
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +128,8 @@ class Tenant:
     priority: int = 0  # vLLM's: lower is served first; sent only to deployments that schedule by it
     cors_origins: frozenset[str] = frozenset()
     aliases: Mapping[str, Alias] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    store_out: StoreOut = "closed"  # with Redis out: refuse calls, or let each worker enforce its share of the limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,7 @@ class Key:
     aliases: frozenset[str] | None  # None: all of the tenant's
     networks: tuple[IPv4Network | IPv6Network, ...]  # empty: from anywhere
     error_dialect: ErrorDialect | None
+    limits: tuple[Limit, ...] = ()
 
     def is_usable(self, *, now_s: float) -> bool:
         return self.is_active and (self.expires_at_s is None or now_s < self.expires_at_s)
@@ -175,8 +192,14 @@ def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
 
 def load_tenant(document: bytes) -> Tenant:
     data = orjson.loads(document)
-    aliases = {a["name"]: Alias(**{**_known(Alias, a), "grants": frozenset(a["grants"])}) for a in data["aliases"]}
-    return Tenant(**{**_known(Tenant, data), "cors_origins": frozenset(data["cors_origins"]), "aliases": aliases})
+    return Tenant(
+        **{
+            **_known(Tenant, data),
+            "cors_origins": frozenset(data["cors_origins"]),
+            "aliases": {alias["name"]: _alias(alias) for alias in data["aliases"]},
+            "limits": _limits(data),
+        }
+    )
 
 
 def load_key(document: bytes) -> Key:
@@ -187,8 +210,26 @@ def load_key(document: bytes) -> Key:
             "scopes": frozenset(data["scopes"]),
             "aliases": None if data["aliases"] is None else frozenset(data["aliases"]),
             "networks": tuple(ip_network(n) for n in data["networks"]),
+            "limits": _limits(data),
         }
     )
+
+
+def _alias(data: Mapping[str, Any]) -> Alias:
+    price = data.get("price")
+    return Alias(
+        **{
+            **_known(Alias, data),
+            "grants": frozenset(data["grants"]),
+            "price": None if price is None else Price(**_known(Price, price)),
+            "limits": _limits(data),
+        }
+    )
+
+
+def _limits(data: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """Those of the kinds this release knows."""
+    return tuple(Limit(**_known(Limit, limit)) for limit in data.get("limits", ()) if limit["name"] in NAMES)
 
 
 def _known(document_class: type, data: Mapping[str, Any]) -> dict[str, Any]:

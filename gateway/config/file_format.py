@@ -3,32 +3,43 @@
     backends:    [{name, url, api_key_env | api_key}]
     deployments: [{name, served_model, max_model_len, schedules_by_priority, backends: [{backend, weight}]}]
     tenants:
-      - slug, name, error_dialect, unknown_fields, time_zone, priority, is_active, cors_origins
-        aliases: [{name, deployment, max_output_tokens, display_name, description, max_choices, max_stops, grants, defaults}]
-        keys:    [{name, secret_env | secret, scopes, aliases, networks, expires_at, error_dialect}]
+      - slug, name, error_dialect, unknown_fields, time_zone, priority, is_active, cors_origins, store_out,
+        usage_retention_days, limits
+        aliases: [{name, deployment, max_output_tokens, display_name, description, max_choices, max_stops, grants, defaults,
+                   price, limits}]
+        keys:    [{name, secret_env | secret, scopes, aliases, networks, expires_at, error_dialect, limits}]
         members: [{email, role}]
 
-What it leaves out is left alone. Ranges and forms are the models' own and checked there (plan.py).
+What it leaves out is left alone; `limits` that are given are all there are. Limits and prices: limits.py. Ranges and forms
+are the models' own and checked there (plan.py).
 """
 
-import json
-import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from typing import Any, Final
 
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
-
 from accounts.models.keys import validate_network
-from accounts.models.tenants import ORIGIN, ErrorDialect, UnknownFields
+from accounts.models.tenants import ORIGIN, ErrorDialect, StoreOut, UnknownFields
 from accounts.roles import Role
 from accounts.scopes import SCOPES
-from gateway.config.source import Place, Refused, known_names, near
+from gateway.config.limits import limits, price
+from gateway.config.readers import (
+    Reader,
+    boolean,
+    checked,
+    email,
+    integer,
+    listed,
+    mapping,
+    moment,
+    nullable,
+    one_of,
+    secret,
+    text,
+    variable,
+)
+from gateway.config.source import Place, Refused, near
 from gateway.models import validate_grant
-
-Reader = Callable[[Place], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,118 +113,6 @@ def _entries(kind: Kind, place: Place) -> tuple[Entry, ...]:
     return tuple(entries.values())
 
 
-def text(place: Place) -> str:
-    value = place.value()
-    if not isinstance(value, str):
-        raise place.refuse("must be text", "write it in quotes")
-    return value
-
-
-def integer(place: Place) -> int:
-    value = place.value()
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise place.refuse("must be a whole number")
-    return value
-
-
-def boolean(place: Place) -> bool:
-    value = place.value()
-    if not isinstance(value, bool):
-        raise place.refuse("must be true or false")
-    return value
-
-
-def moment(place: Place) -> datetime:
-    value = place.value()
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        hint = "" if not isinstance(value, date) else "a time and a time zone are needed"
-        raise place.refuse("must be a moment, such as 2027-01-31T00:00:00Z", hint)
-    return value
-
-
-def mapping(place: Place) -> dict[str, Any]:
-    """As it comes back from the database's JSON, so that it can be compared with what is there."""
-    place.fields()
-    try:
-        value: dict[str, Any] = json.loads(json.dumps(place.value(), allow_nan=False))
-    except (TypeError, ValueError):
-        raise place.refuse("must hold what JSON can hold", "write dates in quotes") from None
-    return value
-
-
-def secret(place: Place) -> str:
-    """A secret as HTTP carries it. What is wrong is told without it."""
-    value = place.value()
-    if not isinstance(value, str) or re.fullmatch(r"[\x21-\x7e]{1,4096}", value, re.ASCII) is None:
-        raise place.refuse("must be text of visible ASCII characters, without spaces")
-    return value
-
-
-def variable(place: Place) -> str:
-    name = text(place)
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII) is None:
-        raise place.refuse("must be the name of an environment variable, not its value")
-    return name
-
-
-def email(place: Place) -> str:
-    return checked(validate_email)(place).lower()
-
-
-def checked(validator: Callable[[str], None]) -> Callable[[Place], str]:
-    """Text that a model's validator accepts; here already, so that the problem names the item of a list."""
-
-    def reader(place: Place) -> str:
-        value = text(place)
-        try:
-            validator(value)
-        except ValidationError as error:
-            raise place.refuse(" ".join(error.messages)) from None
-        return value
-
-    return reader
-
-
-def one_of(choices: Collection[str]) -> Callable[[Place], str]:
-    def reader(place: Place) -> str:
-        value = text(place)
-        if value not in choices:
-            raise place.refuse(f'there is no "{value}"', known_names(choices))
-        return value
-
-    return reader
-
-
-def nullable(reader: Reader) -> Reader:
-    return lambda place: None if place.value() is None else reader(place)
-
-
-def listed(reader: Reader) -> Callable[[Place], list[Any]]:
-    """A list of different values."""
-
-    def list_reader(place: Place) -> list[Any]:
-        values: list[Any] = []
-        are_good = True
-        for item in place.items():
-            try:
-                value = reader(item)
-                if value in values:
-                    raise item.refuse(f'"{value}" is here twice')
-                values.append(value)
-            except Refused:
-                are_good = False
-        if not are_good:
-            raise Refused
-        return values
-
-    return list_reader
-
-
 BACKEND: Final = Kind(
     "backend",
     "name",
@@ -241,6 +140,8 @@ ALIAS: Final = Kind(
         "max_stops": integer,
         "grants": listed(checked(validate_grant)),
         "defaults": mapping,
+        "price": nullable(price),
+        "limits": limits,
     },
     required=("name", "deployment"),
 )
@@ -256,6 +157,7 @@ KEY: Final = Kind(
         "networks": listed(checked(validate_network)),
         "expires_at": nullable(moment),
         "error_dialect": nullable(one_of(ErrorDialect.values)),
+        "limits": limits,
     },
     required=("name",),
 )
@@ -272,6 +174,9 @@ TENANT: Final = Kind(
         "priority": integer,
         "is_active": boolean,
         "cors_origins": listed(checked(ORIGIN)),
+        "store_out": one_of(StoreOut.values),
+        "usage_retention_days": integer,
+        "limits": limits,
     },
     required=("slug",),
     parts={"aliases": ALIAS, "keys": KEY, "members": MEMBER},

@@ -5,6 +5,7 @@ What is wrong goes to the file's problems. The steps stand in the order in which
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Final
 
 from django.conf import settings
 from django.db.models import Model
@@ -15,9 +16,12 @@ from accounts.keys import is_importable, matches, peppers
 from accounts.models import ApiKey, Membership, Tenant, User
 from gateway.config.documents import base_url
 from gateway.config.file_format import Entry
+from gateway.config.limits import PRICES, differences, plain
 from gateway.config.source import known_names
 from gateway.config.steps import BY, Change, Draft, Minted, Step, record, removal, revocation
-from gateway.models import Backend, Deployment, ModelAlias, PoolMember
+from gateway.models import Backend, Deployment, Limit, ModelAlias, PoolMember
+
+_TERMS: Final = ("scopes", "aliases", "networks", "expires_at", "error_dialect")
 
 
 class Planner:
@@ -29,7 +33,7 @@ class Planner:
         self._ring = peppers(settings.KEY_PEPPERS)
         self._backends = {row.name: row for row in Backend.objects.all()}
         self._deployments = {row.name: row for row in Deployment.objects.prefetch_related("members__backend")}
-        self._tenants = {row.slug: row for row in Tenant.objects.all()}
+        self._tenants = {row.slug: row for row in Tenant.objects.prefetch_related("limits")}
         self._steps: list[Step] = []
 
     def plan(self, *, prune: bool) -> list[Step]:
@@ -71,7 +75,8 @@ class Planner:
             held, credential = _credential(row), self._secret(entry, "api_key")
             if credential != held:
                 row.credential = credential
-                draft.changed["credential"] = (MASK if held else None, MASK if credential else None)
+                masked = MASK if credential else None
+                draft.tell("credential", MASK if held else None, masked, column="credential_ciphertext")
         draft.check()
         self._add(draft.step())
 
@@ -89,7 +94,7 @@ class Planner:
         if "backends" in entry.parts:
             wanted = self._plan_pool(entry.parts["backends"])
         if wanted != weights:
-            draft.changed["backends"] = (weights, wanted)
+            draft.tell("backends", weights, wanted)
         self._deployments[entry.name] = row
         self._add(draft.step(after_save=lambda: self._write_pool(row, members, wanted)))
 
@@ -116,18 +121,19 @@ class Planner:
         known = self._tenants.get(entry.name)
         row = known or Tenant(slug=entry.name)
         draft = Draft(entry, entry.name, row, is_new=known is None)
-        values = {name: value for name, value in entry.values.items() if name != "slug"}
+        values = {name: value for name, value in entry.values.items() if name not in ("slug", "limits")}
         if known is None:
             values.setdefault("name", entry.name)
         for name, value in values.items():
             draft.put(name, value)
         draft.check()
         self._tenants[entry.name] = row
-        self._add(draft.step())
+        self._add(draft.step(after_save=_put_limits(draft, row)))
         return row
 
     def _plan_aliases(self, tenant: Tenant, tenant_entry: Entry, *, prune: bool) -> None:
-        rows = {row.name: row for row in ModelAlias.objects.filter(tenant=tenant).select_related("deployment")}
+        current = ModelAlias.objects.filter(tenant=tenant).select_related("deployment").prefetch_related("limits")
+        rows = {row.name: row for row in current}
         named = tenant_entry.parts.get("aliases", ())
         for entry in named:
             known = rows.get(entry.name)
@@ -138,21 +144,22 @@ class Planner:
                 before = None if known is None else known.deployment.name
                 if before != wanted:
                     row.deployment = self._deployments[wanted]
-                    draft.changed["deployment"] = (before, wanted)
+                    draft.tell("deployment", before, wanted, column="deployment")
             elif wanted is not None:
                 entry.at("deployment").refuse(f'no deployment named "{wanted}"', known_names(self._deployments))
             for name, value in entry.values.items():
-                if name not in ("name", "deployment"):
+                if name not in ("name", "deployment", "price", "limits"):
                     draft.put(name, value)
+            _put_price(draft, row)
             draft.check()
-            self._add(draft.step())
+            self._add(draft.step(after_save=_put_limits(draft, row)))
         if prune and "aliases" in tenant_entry.parts:
             for name in sorted(rows.keys() - {entry.name for entry in named}):
                 self._add(removal("alias", f"{tenant.slug}/{name}", rows[name], tenant_entry.at("aliases"), tenant))
 
     def _plan_keys(self, tenant: Tenant, tenant_entry: Entry, *, prune: bool) -> None:
         current = ApiKey.objects.filter(tenant=tenant, revoked_at=None, successor=None)
-        rows = {row.name: row for row in current}
+        rows = {row.name: row for row in current.prefetch_related("limits")}
         named = tenant_entry.parts.get("keys", ())
         aliases = {entry.name for entry in tenant_entry.parts.get("aliases", ())}
         if not (prune and "aliases" in tenant_entry.parts):
@@ -172,22 +179,24 @@ class Planner:
 
     def _plan_new_key(self, tenant: Tenant, entry: Entry) -> None:
         text = self._key_text(entry)
-        terms = issuing.Terms(
-            name=entry.name, **{n: v for n, v in entry.values.items() if n not in ("name", "secret", "secret_env")}
-        )
+        label = f"{tenant.slug}/{entry.name}"
+        terms = issuing.Terms(name=entry.name, **{name: entry.values[name] for name in _TERMS if name in entry.values})
 
         def perform() -> Minted | None:
             try:
                 if text is not None:
-                    issuing.import_key(tenant, terms, text, **BY)
-                    return None
-                _, minted = issuing.issue(tenant, terms, **BY)
+                    key, minted = issuing.import_key(tenant, terms, text, **BY), None
+                else:
+                    key, minted = issuing.issue(tenant, terms, **BY)
             except issuing.IssuingError as error:
                 raise entry.at(_secret_field(entry) if error.field == "text" else error.field).refuse(error.message) from None
-            return Minted(tenant.slug, entry.name, minted)
+            draft = Draft(entry, label, key, is_new=False, tenant=tenant)
+            if step := draft.step(after_save=_put_limits(draft, key)):
+                step.perform()
+            return None if minted is None else Minted(tenant.slug, entry.name, minted)
 
         detail = "(imported)" if text is not None else "(minted)"
-        self._add(Step((Change("+", "key", f"{tenant.slug}/{entry.name}", detail),), perform))
+        self._add(Step((Change("+", "key", label, detail),), perform))
 
     def _plan_key_change(self, tenant: Tenant, entry: Entry, row: ApiKey) -> None:
         text = self._key_text(entry)
@@ -197,11 +206,11 @@ class Planner:
                 "rotate the key (`manage.py keys rotate`) and take the secret out of the file, or give this one another name",
             )
         draft = Draft(entry, f"{tenant.slug}/{entry.name}", row, is_new=False, tenant=tenant)
-        for name in ("scopes", "aliases", "networks", "expires_at", "error_dialect"):
+        for name in _TERMS:
             if name in entry.values:
                 draft.put(name, entry.values[name])
         draft.check()
-        self._add(draft.step())
+        self._add(draft.step(after_save=_put_limits(draft, row)))
 
     def _key_text(self, entry: Entry) -> str | None:
         """The text to import; None when the file names none, or none that could be a key."""
@@ -251,6 +260,30 @@ def _credential(backend: Backend) -> str | None:
         return backend.credential
     except ValueError:  # its field key has left the settings: whatever the file gives replaces it
         return None
+
+
+def _put_price(draft: Draft, alias: ModelAlias) -> None:
+    if "price" not in draft.entry.values:
+        return
+    prices = draft.entry.values["price"] or dict.fromkeys(PRICES)
+    for name, wanted in prices.items():
+        column = f"price_{name}"
+        held = getattr(alias, column)
+        if held != wanted:
+            setattr(alias, column, wanted)
+            texts = [None if price is None else plain(price) for price in (held, wanted)]
+            draft.tell(f"price.{name}", *texts, column=column)
+
+
+def _put_limits(draft: Draft, row: Tenant | ApiKey | ModelAlias) -> Callable[[], None]:
+    """Compare; the answer writes. Limits that are given are all there are, those that are not are left alone."""
+    wanted = draft.entry.values.get("limits")
+    if wanted is None:
+        return lambda: None
+    held = () if draft.is_new else [limit.configured for limit in row.limits.all()]
+    for name, before, after in differences(held, wanted):
+        draft.tell(f"limits.{name}", before, after)
+    return lambda: Limit.replace_all(row, wanted)
 
 
 def _secret_field(entry: Entry) -> str:

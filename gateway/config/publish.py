@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import ApiKey, Tenant
 from gateway.config.documents import CHANGES, CHANGES_KEPT, MARKER, key_key, tenant_key
 from gateway.config.rows import Document, all_documents, noted_documents
-from gateway.models import Backend, ConfigChange, Deployment, ModelAlias, PoolMember, Publication
+from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember, Publication
 from usage.store import RedisError, connect
 
 Kind = ConfigChange.Kind
@@ -84,7 +84,7 @@ def publish_all() -> None:
 
 def connect_signals() -> None:
     """Note every change of a row that a document shows."""
-    for model in (Tenant, ApiKey, Backend, Deployment, PoolMember, ModelAlias):
+    for model in (Tenant, ApiKey, Backend, Deployment, PoolMember, ModelAlias, Limit):
         post_save.connect(_note_row, sender=model, dispatch_uid="publish-saved")
         post_delete.connect(_note_row, sender=model, dispatch_uid="publish-deleted")
 
@@ -98,11 +98,25 @@ def _note_row(instance: models.Model, update_fields: frozenset[str] | None = Non
         note(Kind.TENANT, str(instance.tenant_id))
     elif isinstance(instance, ApiKey):
         note(Kind.KEY, instance.lookup_id)
+    elif isinstance(instance, Limit):
+        _note_limit(instance)
     else:
         note(Kind.PLATFORM)
         if isinstance(instance, Deployment):  # its name stands in the aliases that use it
             for tenant_id in Tenant.objects.filter(aliases__deployment=instance).values_list("pk", flat=True).distinct():
                 note(Kind.TENANT, str(tenant_id))
+
+
+def _note_limit(limit: Limit) -> None:
+    """The document of the subject. One that is deleted together with its limits is gone here, and noted by itself."""
+    if limit.tenant_id is not None:
+        note(Kind.TENANT, str(limit.tenant_id))
+    elif limit.alias_id is not None:
+        for tenant_id in ModelAlias.objects.filter(pk=limit.alias_id).values_list("tenant_id", flat=True):
+            note(Kind.TENANT, str(tenant_id))
+    elif limit.key_id is not None:
+        for lookup_id in ApiKey.objects.filter(pk=limit.key_id).values_list("lookup_id", flat=True):
+            note(Kind.KEY, lookup_id)
 
 
 def _drain_batch() -> None:

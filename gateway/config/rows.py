@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from django.db.models import Prefetch, QuerySet
 
 from accounts.models import ApiKey, Tenant
 from gateway.config.documents import PLATFORM, key_key, tenant_key
-from gateway.models import ConfigChange, Deployment, ModelAlias, PoolMember
+from gateway.models import ConfigChange, Deployment, Limit, ModelAlias, PoolMember
 
 Kind = ConfigChange.Kind
 AT_ONCE: Final = 1000
@@ -34,7 +34,7 @@ def noted_documents(notes: Iterable[ConfigChange]) -> Iterator[Document]:
     tenants = {str(row.pk): row for row in _tenants().filter(pk__in=named[Kind.TENANT])}
     for tenant_id in sorted(named[Kind.TENANT]):
         yield _tenant_document(tenant_id, tenants.get(tenant_id))
-    keys = {row.lookup_id: row for row in ApiKey.objects.filter(lookup_id__in=named[Kind.KEY])}
+    keys = {row.lookup_id: row for row in _keys().filter(lookup_id__in=named[Kind.KEY])}
     for lookup_id in sorted(named[Kind.KEY]):
         yield _key_document(lookup_id, keys.get(lookup_id))
 
@@ -44,13 +44,17 @@ def all_documents() -> Iterator[Document]:
     yield _platform_document()
     for tenant in _tenants().iterator(chunk_size=AT_ONCE):
         yield _tenant_document(str(tenant.pk), tenant)
-    for key in ApiKey.objects.iterator(chunk_size=AT_ONCE):
+    for key in _keys().iterator(chunk_size=AT_ONCE):
         yield _key_document(key.lookup_id, key)
 
 
 def _tenants() -> QuerySet[Tenant]:
-    aliases = ModelAlias.objects.select_related("deployment").order_by("name")
-    return Tenant.objects.prefetch_related(Prefetch("aliases", queryset=aliases))
+    aliases = ModelAlias.objects.select_related("deployment").prefetch_related("limits").order_by("name")
+    return Tenant.objects.prefetch_related("limits", Prefetch("aliases", queryset=aliases))
+
+
+def _keys() -> QuerySet[ApiKey]:
+    return ApiKey.objects.prefetch_related("limits")
 
 
 def _platform_document() -> Document:
@@ -91,6 +95,8 @@ def _tenant_document(tenant_id: str, tenant: Tenant | None) -> Document:
             "priority": tenant.priority,
             "cors_origins": sorted(tenant.cors_origins),
             "aliases": [_alias(alias) for alias in tenant.aliases.all()],
+            "limits": _limits(tenant.limits.all()),
+            "store_out": tenant.store_out,
         }
     return Document(Kind.TENANT, tenant_id, tenant_key(tenant_id), _dump(body))
 
@@ -107,7 +113,22 @@ def _alias(alias: ModelAlias) -> dict[str, Any]:
         "max_stops": alias.max_stops,
         "grants": sorted(alias.grants),
         "defaults": alias.defaults,
+        "price": _price(alias),
+        "limits": _limits(alias.limits.all()),
     }
+
+
+def _price(alias: ModelAlias) -> dict[str, int] | None:
+    """From units per million tokens, of at most six decimals, to pico-units per token: exact."""
+    if alias.price_prompt is None or alias.price_completion is None:
+        return None
+    cached = alias.price_prompt if alias.price_cached is None else alias.price_cached
+    prices = {"prompt": alias.price_prompt, "cached": cached, "completion": alias.price_completion}
+    return {name: int(price * 10**6) for name, price in prices.items()}
+
+
+def _limits(rows: Iterable[Limit]) -> list[dict[str, Any]]:
+    return [asdict(row.configured) for row in sorted(rows, key=lambda row: row.name)]
 
 
 def _key_document(lookup_id: str, key: ApiKey | None) -> Document:
@@ -126,6 +147,7 @@ def _key_document(lookup_id: str, key: ApiKey | None) -> Document:
             "aliases": None if key.aliases is None else sorted(key.aliases),
             "networks": key.networks,
             "error_dialect": key.error_dialect,
+            "limits": _limits(key.limits.all()),
         }
     return Document(Kind.KEY, lookup_id, key_key(lookup_id), _dump(body))
 

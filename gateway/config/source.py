@@ -69,6 +69,10 @@ class Place:
         except (ConstructorError, ValueError, RecursionError) as error:
             raise self.refuse("cannot be read as a value") from error
 
+    def scalar(self) -> str:
+        """A single value as it is written: 0.10 stays 0.10. "" for a list or a mapping."""
+        return self.node.value if isinstance(self.node, yaml.ScalarNode) else ""
+
     def inside(self, step: str, node: yaml.Node, mark: yaml.Node) -> "Place":
         """A part of this value, named where `mark` stands."""
         return Place((self.path + step).removeprefix("."), node, mark.start_mark.line + 1, self.problems)

@@ -19,9 +19,6 @@ from gateway.config.source import Place
 
 BY: Final[audit.By] = {"actor": None, "actor_label": "command: apply"}
 SHOWN_LENGTH: Final = 60
-# Fields of the file that are not columns of the same name.
-COLUMNS: Final = {"credential": "credential_ciphertext"}
-NO_COLUMNS: Final = {"backends"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,10 @@ class Step:
 
 @dataclass(slots=True)
 class Draft:
-    """A row on its way to what its entry says. changed: field -> (before, after), as diff and audit trail show them."""
+    """A row on its way to what its entry says.
+
+    changed: field -> (before, after), as diff and audit trail show them. columns: what of the row is to be written.
+    """
 
     entry: Entry
     label: str
@@ -64,13 +64,20 @@ class Draft:
     is_new: bool
     tenant: Tenant | None = None
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
 
     def put(self, name: str, value: Any) -> None:
         """Set a field, if that changes it."""
         held = getattr(self.row, name)
         if self.is_new or not _same(held, value):
             setattr(self.row, name, value)
-            self.changed[name] = (None if self.is_new else held, value)
+            self.tell(name, held, value, column=name)
+
+    def tell(self, name: str, before: Any, after: Any, *, column: str | None = None) -> None:
+        """Note a change as people shall read it. column: where it stands in the row, None: in other rows."""
+        self.changed[name] = (None if self.is_new else before, after)
+        if column is not None:
+            self.columns.append(column)
 
     def check(self) -> None:
         """Have the model's own validators look at the row; what they say goes to the places of the fields."""
@@ -106,7 +113,7 @@ class Draft:
         if self.is_new:
             self.row.save(force_insert=True)
         else:
-            self.row.save(update_fields=[COLUMNS.get(name, name) for name in self.changed if name not in NO_COLUMNS])
+            self.row.save(update_fields=self.columns)
         record(
             f"{self.entry.kind}.{'created' if self.is_new else 'changed'}",
             f"{self.entry.kind} {self.label}",

@@ -127,7 +127,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
 def head_problem(req: Any) -> str | None:
     """What is wrong with a parsed head, in words for the client; None when it may be served."""
     if req.version > (1, 1):  # gunicorn takes all of 1.x, and would answer in the client's version
-        return "Only HTTP/1.1 and HTTP/1.0 are spoken here."
+        return "The HTTP version must be 1.1 or 1.0."
     seen: dict[str, str] = {}
     for name, value in req.headers:
         if name in _SINGLE and name in seen:

@@ -41,3 +41,16 @@ def end_user_label(tenant: Tenant, user: str | None) -> str | None:
 def _label(purpose: str, tenant_id: str, text: str) -> str:
     message = b"\0".join(part.encode() for part in (purpose, tenant_id, text))
     return urlsafe_b64encode(hmac.new(settings.SALT_KEY.encode(), message, sha256).digest()).rstrip(b"=").decode()
+
+
+def facts_of(messages: list[dict[str, Any]]) -> dict[str, int]:
+    """What measure() asks of the messages: their number, and that and the bytes of images and sounds among their parts."""
+    media = media_bytes = 0
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list):
+            for part in content:
+                if part.get("type") not in ("text", "refusal", "thinking"):
+                    media += 1
+                    media_bytes += len(orjson.dumps(part))
+    return {"messages": len(messages), "media": media, "media_bytes": media_bytes}

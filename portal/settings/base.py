@@ -1,5 +1,9 @@
 """What every profile shares. Values come from env.py; each has its unit, default and row in README."""
 
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
 from portal.settings import env
 
 BASE_DIR = env.PROJECT
@@ -22,6 +26,10 @@ SALT_KEY = env.secret("SEKISHO_SALT_KEY")
 
 REDIS_URL = env.redis_url()
 
+# Where the gateway asks the portal for reports (portal/views/reports.py); that host is one of the portal's own.
+PORTAL_URL = env.text("SEKISHO_PORTAL_URL", "http://127.0.0.1:8000").rstrip("/")
+ALLOWED_HOSTS.append(re.sub(r":[0-9]*\Z", "", urlsplit(PORTAL_URL).netloc))
+
 GATEWAY_PUBLIC_URL = env.text("SEKISHO_GATEWAY_URL", "http://127.0.0.1:8001")
 
 # Limits of the HTTP edge. Bytes and seconds.
@@ -38,3 +46,9 @@ KEY_CACHE_ENTRIES = env.integer("SEKISHO_KEY_CACHE_ENTRIES", 20_000, low=100, hi
 TRUSTED_PROXIES = env.names("SEKISHO_TRUSTED_PROXIES", [])
 # Who may read /metrics and the details of /readyz: networks, beside the load balancer's own probe of the status.
 OPERATOR_NETWORKS = env.names("SEKISHO_OPERATOR_NETWORKS", ["127.0.0.0/8", "::1/128"])
+# Where gateway workers keep ended calls until the ledger surely has them, and how much of the disk each may take.
+SPOOL_FOLDER = Path(env.text("SEKISHO_SPOOL_FOLDER", str(env.home() / "spool")))
+SPOOL_MAX_BYTES = env.integer("SEKISHO_SPOOL_MAX_BYTES", 512 * 1024 * 1024, low=1024 * 1024, high=2**40)
+# While Redis is out, tenants that chose so are served on for this long, each worker enforcing its share of the limits.
+DEGRADED_MAX_S = env.number("SEKISHO_DEGRADED_MAX_S", 300, low=0, high=86400)
+GATEWAY_WORKERS = env.integer("SEKISHO_GATEWAY_WORKERS", 2, low=1, high=256)

@@ -126,9 +126,39 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(seconds=2),
         "options": {"expires": 2},
     },
+    "restore-counters": {
+        "task": "gateway.tasks.restore_counters",
+        "schedule": timedelta(seconds=2),
+        "options": {"expires": 2},
+    },
     "record-last-used": {
         "task": "gateway.tasks.record_last_used",
         "schedule": timedelta(seconds=30),
         "options": {"expires": 30},
+    },
+    "post-journal": {
+        "task": "usage.tasks.post_journal",
+        "schedule": timedelta(seconds=1),
+        "options": {"expires": 1},
+    },
+    "reap": {
+        "task": "usage.tasks.reap",
+        "schedule": timedelta(seconds=10),
+        "options": {"expires": 10},
+    },
+    "make-partitions": {
+        "task": "usage.tasks.make_partitions",
+        "schedule": timedelta(days=1),
+        "options": {"expires": 6 * 3600},
+    },
+    "enforce-retention": {
+        "task": "usage.tasks.enforce_retention",
+        "schedule": timedelta(days=1),
+        "options": {"expires": 6 * 3600},
+    },
+    "reconcile": {
+        "task": "usage.tasks.reconcile",
+        "schedule": timedelta(days=1),
+        "options": {"expires": 6 * 3600},
     },
 }

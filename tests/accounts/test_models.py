@@ -56,7 +56,10 @@ def test_tenant_slug_is_unique(acme: Tenant) -> None:
         Tenant.objects.create(slug=acme.slug, name="Other")
 
 
-@pytest.mark.parametrize(("field", "constraint"), [("error_dialect", "dialect_known"), ("unknown_fields", "unknown_known")])
+@pytest.mark.parametrize(
+    ("field", "constraint"),
+    [("error_dialect", "dialect_known"), ("unknown_fields", "unknown_known"), ("store_out", "store_out_known")],
+)
 def test_unknown_tenant_settings_are_refused(field: str, constraint: str) -> None:
     with refuses(constraint):
         Tenant.objects.create(slug="t", name="T", **{field: "other"})

@@ -19,7 +19,7 @@ from gateway.models import Backend, Deployment, ModelAlias, PoolMember
 from tests import processes
 from tests.simulator import Simulator, simulator
 from usage.events import UsageEvent
-from usage.journal import STREAM
+from usage.partitions import journal_key, partition
 
 BY = audit.By(actor=None, actor_label="tests")
 CHAT = "/v1/chat/completions"
@@ -80,7 +80,7 @@ class Stand:
 
     def events_of_acme(self) -> list[UsageEvent]:
         """All usage events so far, in the order of their ends."""
-        entries = self.store.xrange(STREAM)
+        entries = self.store.xrange(journal_key(partition(str(self.acme.id))))
         return [UsageEvent.from_dict(orjson.loads(fields[b"event"])) for _id, fields in entries]
 
     def _events(self, request_id: str) -> list[UsageEvent]:
@@ -111,9 +111,10 @@ def stand(transactional_db: None, valkey: redis.Redis, vllm: Simulator, gateway_
 
 def publish() -> None:
     """As the beat does every two seconds: here the flushed store of a fresh test is filled."""
-    from gateway.tasks import publish_configuration
+    from gateway.tasks import publish_configuration, restore_counters
 
     publish_configuration()
+    restore_counters()
 
 
 def await_configuration(stand: Stand) -> None:

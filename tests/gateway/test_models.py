@@ -1,13 +1,17 @@
 """What the database itself refuses, and what the validators say before."""
 
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 
-from accounts.models import Tenant
-from gateway.models import Backend, ConfigChange, Deployment, ModelAlias, PoolMember, Publication
+from accounts import issuing
+from accounts.models import ApiKey, Tenant
+from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember, Publication
+from usage import limits
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +106,90 @@ def test_alias_name_is_unique_in_its_tenant_only(general: ModelAlias, globex: Te
     ModelAlias.objects.create(tenant=globex, name="general", deployment=general.deployment)
     with pytest.raises(IntegrityError), transaction.atomic():
         ModelAlias.objects.create(tenant=general.tenant, name="general", deployment=general.deployment)
+
+
+@pytest.mark.parametrize(
+    "prices",
+    [
+        {"price_prompt": Decimal(1)},
+        {"price_completion": Decimal(1)},
+        {"price_cached": Decimal(1)},
+        {"price_prompt": Decimal(1), "price_cached": Decimal(1)},
+        {"price_prompt": Decimal(-1), "price_completion": Decimal(1)},
+        {"price_prompt": Decimal(1), "price_completion": Decimal(1), "price_cached": Decimal(-1)},
+    ],
+)
+def test_prices_are_whole_and_not_negative(general: ModelAlias, prices: dict[str, Decimal]) -> None:
+    refuses(general, **prices)
+
+
+def test_limit_has_exactly_one_subject(acme: Tenant, general: ModelAlias, acme_key: tuple[ApiKey, str]) -> None:
+    refuses(Limit(name="tokens_per_hour", max=1))
+    refuses(Limit(name="tokens_per_hour", max=1), tenant=acme, alias=general)
+    refuses(Limit(name="tokens_per_hour", max=1), tenant=acme, key=acme_key[0])
+    refuses(Limit(name="tokens_per_hour", max=1), alias=general, key=acme_key[0])
+    rows = [Limit.objects.create(name="tokens_per_hour", max=1, **subject) for subject in subjects(acme, general, acme_key[0])]
+    assert [row.subject for row in rows] == ["tenant", "alias", "key"]
+
+
+def test_subject_has_a_limit_of_a_name_once(acme: Tenant, general: ModelAlias, acme_key: tuple[ApiKey, str]) -> None:
+    for subject in subjects(acme, general, acme_key[0]):
+        Limit.objects.create(name="tokens_per_hour", max=1, **subject)
+        Limit.objects.create(name="tokens_per_day", max=1, **subject)
+        refuses(Limit(name="tokens_per_hour", max=2, **subject))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "tokens_per_fortnight"},
+        {"max": 0},
+        {"max": -1},
+        {"max": 2**53},
+        {"mode": "warn"},
+        {"name": "concurrent_requests", "clamps": True},
+        {"name": "requests_per_minute", "clamps": True},
+        {"mode": "shadow", "clamps": True},
+    ],
+)
+def test_limits_have_a_form(acme: Tenant, fields: dict[str, Any]) -> None:
+    limit = Limit.objects.create(tenant=acme, name="tokens_per_hour", max=2**53 - 1, clamps=True)
+    refuses(limit, **fields)
+    with pytest.raises(ValidationError):
+        limit.full_clean()
+
+
+def test_limits_of_a_tenant_are_those_of_its_keys_and_aliases_too(
+    acme: Tenant, globex: Tenant, general: ModelAlias, acme_key: tuple[ApiKey, str]
+) -> None:
+    rows = [Limit.objects.create(name="tokens_per_hour", max=1, **subject) for subject in subjects(acme, general, acme_key[0])]
+    assert set(Limit.objects.for_tenant(acme)) == set(rows)
+    assert not Limit.objects.for_tenant(globex).exists()
+
+
+def test_replacing_limits_writes_only_what_differs(acme: Tenant) -> None:
+    first = (limits.Limit("tokens_per_hour", 1), limits.Limit("tokens_per_day", 2), limits.Limit("tokens_per_month", 3))
+    Limit.replace_all(acme, first)
+    before = {row.name: row for row in Limit.objects.all()}
+    second = (limits.Limit("tokens_per_hour", 1), limits.Limit("tokens_per_day", 2, "shadow"))
+    Limit.replace_all(acme, second)
+    after = {row.name: row for row in Limit.objects.all()}
+    assert {row.configured for row in after.values()} == set(second)
+    assert after["tokens_per_day"] == before["tokens_per_day"]
+    Limit.replace_all(acme, ())
+    assert not acme.limits.exists()
+
+
+def test_rotation_frees_no_key_of_its_limits(acme_key: tuple[ApiKey, str]) -> None:
+    key, _ = acme_key
+    Limit.replace_all(key, (limits.Limit("tokens_per_hour", 1, clamps=True), limits.Limit("concurrent_requests", 2, "shadow")))
+    new, _ = issuing.rotate(key, overlap=timedelta(hours=1), actor=None, actor_label="test")
+    assert {row.configured for row in new.limits.all()} == {row.configured for row in key.limits.all()}
+    assert new.limits.count() == 2
+
+
+def subjects(acme: Tenant, general: ModelAlias, key: ApiKey) -> list[dict[str, Any]]:
+    return [{"tenant": acme}, {"alias": general}, {"key": key}]
 
 
 @pytest.mark.parametrize("weight", [0, 1001])

@@ -20,10 +20,20 @@ ROWS: list[tuple[GatewayError, int, str, str, str]] = [
         "This API key is not authorized to invoke chat completions.",
     ),
     (exceptions.ModelNotFound("x"), 404, "model_not_found", "model_not_found", "The requested model was not found."),
+    (exceptions.RequestNotFound(), 404, "invalid_request_error", "request_not_found", ""),
     (exceptions.UnsupportedEndpoint(), 404, "invalid_request_error", "unsupported_endpoint", ""),
     (exceptions.MethodNotAllowed(), 405, "invalid_request_error", "method_not_allowed", ""),
     (exceptions.RequestTooLarge(), 413, "invalid_request_error", "request_too_large", ""),
     (exceptions.UnsupportedMediaType(), 415, "invalid_request_error", "unsupported_media_type", ""),
+    (
+        exceptions.TokenQuotaExceeded("Hourly token limit exceeded. Current usage: 5, Limit: 4", retry_after_s=9), 429,
+        "rate_limited", "token_quota_exceeded", "Hourly token limit exceeded. Current usage: 5, Limit: 4",
+    ),
+    (
+        exceptions.ConcurrencyLimitExceeded(retry_after_s=1), 429, "rate_limited", "concurrency_limit_exceeded",
+        "Too many concurrent requests. Please try again later.",
+    ),
+    (exceptions.RequestRateExceeded("Too many", retry_after_s=1), 429, "rate_limited", "rate_limited", "Too many"),
     (exceptions.InternalError(), 500, "server_error", "internal_error", "Internal server error"),
     (
         exceptions.UpstreamUnavailable(ALIAS), 502, "upstream_unavailable", "upstream_unavailable",
@@ -37,7 +47,7 @@ IDS = [row[3] for row in ROWS]
 
 def answer(error: GatewayError, dialect: str | None) -> Any:
     principal = SimpleNamespace(error_dialect=dialect) if dialect else None
-    request = SimpleNamespace(call=SimpleNamespace(principal=principal, error=None), META={})
+    request = SimpleNamespace(call=SimpleNamespace(principal=principal, error=None, limit_states=()), META={})
     response = errors.render(error, request)
     assert request.call.error is error
     return response

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from accounts import issuing
 from accounts.keys import is_minted, mint
 from accounts.models import ApiKey, AuditEvent, Membership, Tenant, User
 from gateway.config.declarative import Report, apply, export
-from gateway.config.documents import CHANGES
+from gateway.config.documents import CHANGES, key_key, load_key
+from gateway.config.publish import publish_all
 from gateway.config.source import InvalidFile
-from gateway.models import Backend, ConfigChange, Deployment, ModelAlias, PoolMember
+from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember
+from usage import limits
 
 pytestmark = pytest.mark.django_db
 ENVIRONMENT = {"VLLM_KEY": "backend-credential", "CI_KEY": "ci-key-taken-over-from-elsewhere", "ODD": "with a space"}
@@ -37,6 +40,9 @@ tenants:
     time_zone: Asia/Tokyo
     priority: 5
     cors_origins: ["https://app.example.com"]
+    store_out: degraded
+    usage_retention_days: 100
+    limits: {money_per_month: "12.50", tokens_per_month: 5000000, shadow: [tokens_per_month]}
     aliases:
       - name: general
         deployment: tiny
@@ -47,10 +53,15 @@ tenants:
         max_stops: 16
         grants: [prompt_logprobs]
         defaults: {temperature: 0.2, chat_template_kwargs: {thinking: false}}
+        price: {prompt: "0.50", cached: "0.05", completion: "1.50"}
+        limits: {requests_per_minute: 60}
       - {name: org/model-1.5:latest, deployment: tiny}
     keys:
       - {name: ci, secret_env: CI_KEY, scopes: [models, chat], aliases: [general], networks: [192.0.2.0/24, "2001:db8::/32"]}
-      - {name: minted, expires_at: 2099-01-31T00:00:00+09:00, error_dialect: both}
+      - name: minted
+        expires_at: 2099-01-31T00:00:00+09:00
+        error_dialect: both
+        limits: {tokens_per_hour: 50000, concurrent_requests: 4, clamp: [tokens_per_hour]}
     members: [{email: A@Example.com, role: admin}]
 """
 
@@ -77,9 +88,13 @@ def problems(apply_text: Apply, text: str, **options: Any) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
+def configured(subject: Tenant | ModelAlias | ApiKey) -> set[limits.Limit]:
+    return {row.configured for row in subject.limits.all()}
+
+
 def rows() -> dict[str, list[dict[str, Any]]]:
     """Everything there is, to compare before and after."""
-    models = (Backend, Deployment, PoolMember, Tenant, ModelAlias, ApiKey, Membership, User, AuditEvent, ConfigChange)
+    models = (Backend, Deployment, PoolMember, Tenant, ModelAlias, ApiKey, Limit, Membership, User, AuditEvent, ConfigChange)
     return {model.__name__: list(model.objects.order_by("pk").values()) for model in models}
 
 
@@ -107,14 +122,23 @@ def test_whole_file_becomes_rows(apply_text: Apply) -> None:
     tenant = Tenant.objects.get(slug="acme")
     assert (tenant.error_dialect, tenant.unknown_fields, tenant.priority) == ("detail", "reject", 5)
     assert tenant.cors_origins == ["https://app.example.com"]
+    assert (tenant.store_out, tenant.usage_retention_days) == ("degraded", 100)
+    money, tokens = limits.Limit("money_per_month", 12_500_000_000), limits.Limit("tokens_per_month", 5_000_000, "shadow")
+    assert configured(tenant) == {money, tokens}
     general = ModelAlias.objects.get(name="general")
     assert general.display_name == {"en": "General", "ja": "汎用"}
     assert general.defaults == {"temperature": 0.2, "chat_template_kwargs": {"thinking": False}}
     assert (general.max_choices, general.max_stops, general.grants) == (2, 16, ["prompt_logprobs"])
+    prices = (general.price_prompt, general.price_cached, general.price_completion)
+    assert prices == (Decimal("0.5"), Decimal("0.05"), Decimal("1.5"))
+    assert configured(general) == {limits.Limit("requests_per_minute", 60)}
     ci = ApiKey.objects.get(name="ci")
+    assert configured(ci) == set()
     assert (ci.is_imported, ci.scopes, ci.aliases) == (True, ["chat", "models"], ["general"])
     key = ApiKey.objects.get(name="minted")
     assert (key.expires_at.isoformat(), key.error_dialect) == ("2099-01-30T15:00:00+00:00", "both")
+    hourly = limits.Limit("tokens_per_hour", 50_000, clamps=True)
+    assert configured(key) == {hourly, limits.Limit("concurrent_requests", 4)}
     member = Membership.objects.get()
     assert (member.user.email, member.role, member.user.has_usable_password()) == ("a@example.com", "admin", False)
 
@@ -131,6 +155,7 @@ def test_every_write_is_audited_without_secrets(apply_text: Apply) -> None:
         *["alias.created"] * 2,
         "key.imported",
         "key.issued",
+        "key.changed",  # its limits
         "user.created",
         "member.created",
     ]
@@ -138,6 +163,8 @@ def test_every_write_is_audited_without_secrets(apply_text: Apply) -> None:
     for secret in (*ENVIRONMENT.values(), report.minted[0].text):
         assert secret not in told
     assert events[4].tenant_slug == "acme"
+    assert events[3].after["limits.tokens_per_month"] == "5000000 shadow"
+    assert events[8].after == {"limits.tokens_per_hour": "50000 clamp", "limits.concurrent_requests": "4"}
     apply_text("backends: [{name: gpu-1, url: 'http://127.0.0.1:9001', api_key: other}]")
     event = AuditEvent.objects.first()
     assert (event.verb, event.before, event.after) == ("backend.changed", {"credential": "***"}, {"credential": "***"})
@@ -177,6 +204,12 @@ def test_diff_shows_what_changes(apply_text: Apply) -> None:
         "aliases: [general], ": "aliases: null, ",
         "2099-01-31T00:00:00+09:00": "null",
         "role: admin": "role: viewer",
+        "store_out: degraded": "store_out: closed",
+        'money_per_month: "12.50"': "tokens_per_day: 1000",
+        ", shadow: [tokens_per_month]": "",
+        'price: {prompt: "0.50", cached: "0.05", completion: "1.50"}': "price: {prompt: 0.75, completion: 1.50}",
+        "requests_per_minute: 60": "requests_per_minute: 30",
+        "concurrent_requests: 4, clamp: [tokens_per_hour]": "shadow: [tokens_per_hour]",
     }.items():
         assert old in changed
         changed = changed.replace(old, new)
@@ -191,6 +224,15 @@ def test_diff_shows_what_changes(apply_text: Apply) -> None:
         '~ key acme/ci aliases ["general"] -> null',
         "~ key acme/minted expires_at 2099-01-30T15:00:00+00:00 -> null",
         "~ member acme/a@example.com role admin -> viewer",
+        "~ tenant acme store_out degraded -> closed",
+        "~ tenant acme limits.tokens_per_day null -> 1000",
+        "~ tenant acme limits.tokens_per_month 5000000 shadow -> 5000000",
+        "~ tenant acme limits.money_per_month 12.5 -> null",
+        "~ alias acme/general price.prompt 0.5 -> 0.75",
+        "~ alias acme/general price.cached 0.05 -> null",
+        "~ alias acme/general limits.requests_per_minute 60 -> 30",
+        "~ key acme/minted limits.tokens_per_hour 50000 clamp -> 50000 shadow",
+        "~ key acme/minted limits.concurrent_requests 4 -> null",
     ]
     assert sorted(lines(apply_text(changed))) == sorted(expected)
     assert apply_text(changed).changes == ()
@@ -208,6 +250,49 @@ def test_what_the_file_leaves_out_is_left_alone(apply_text: Apply) -> None:
     assert Backend.objects.get(name="gpu-1").credential is None
 
 
+def test_given_limits_are_all_there_are(apply_text: Apply) -> None:
+    apply_text(FULL)
+    key, alias = ApiKey.objects.get(name="minted"), ModelAlias.objects.get(name="general")
+    held = configured(key)
+    assert apply_text("tenants: [{slug: acme, keys: [{name: ci}, {name: minted}]}]", prune=True).changes == ()
+    assert configured(key) == held
+    text = "tenants: [{slug: acme, keys: [{name: minted, limits: {concurrent_requests: 4}}]}]"
+    assert lines(apply_text(text)) == ["~ key acme/minted limits.tokens_per_hour 50000 clamp -> null"]
+    assert configured(key) == {limits.Limit("concurrent_requests", 4)}
+    none = "tenants: [{slug: acme, limits: {}, aliases: [{name: general, deployment: tiny, limits: {}, price: null}]}]"
+    assert lines(apply_text(none)) == [
+        "~ tenant acme limits.tokens_per_month 5000000 shadow -> null",
+        "~ tenant acme limits.money_per_month 12.5 -> null",
+        "~ alias acme/general price.prompt 0.5 -> null",
+        "~ alias acme/general price.cached 0.05 -> null",
+        "~ alias acme/general price.completion 1.5 -> null",
+        "~ alias acme/general limits.requests_per_minute 60 -> null",
+    ]
+    assert (configured(key.tenant), configured(alias)) == (set(), set())
+    assert list(Limit.objects.values_list("key__name", flat=True)) == ["minted"]
+    assert apply_text(none).changes == ()
+
+
+def test_changed_limits_are_audited(apply_text: Apply) -> None:
+    apply_text(FULL)
+    apply_text("tenants: [{slug: acme, limits: {money_per_month: 12.5, tokens_per_month: 5000000}}]")
+    event = AuditEvent.objects.order_by("-sequence").first()
+    assert (event.verb, event.target, event.tenant_slug) == ("tenant.changed", "tenant acme", "acme")
+    assert event.before == {"limits.tokens_per_month": "5000000 shadow"}
+    assert event.after == {"limits.tokens_per_month": "5000000"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_limits_alone_are_published(valkey: redis.Redis, apply_text: Apply) -> None:
+    apply_text(FULL)
+    publish_all()
+    key = ApiKey.objects.get(name="minted")
+    before = valkey.xlen(CHANGES)
+    apply_text("tenants: [{slug: acme, keys: [{name: minted, limits: {concurrent_requests: 5}}]}]")
+    assert load_key(valkey.get(key_key(key.lookup_id))).limits == (limits.Limit("concurrent_requests", 5),)
+    assert valkey.xlen(CHANGES) == before + 1
+
+
 def test_export_applied_again_changes_nothing(apply_text: Apply) -> None:
     apply_text(FULL)
     rotated = ApiKey.objects.get(name="minted")
@@ -221,6 +306,10 @@ def test_export_applied_again_changes_nothing(apply_text: Apply) -> None:
     assert rows() == before
     for secret in ENVIRONMENT.values():
         assert secret not in text
+    [told] = yaml.safe_load(text)["tenants"]
+    assert told["limits"] == {"tokens_per_month": 5_000_000, "money_per_month": "12.5", "shadow": ["tokens_per_month"]}
+    assert told["aliases"][0]["price"] == {"prompt": "0.5", "cached": "0.05", "completion": "1.5"}
+    assert (told["aliases"][1]["price"], told["aliases"][1]["limits"]) == (None, {})
 
 
 def test_export_applied_elsewhere_makes_the_same(apply_text: Apply) -> None:
@@ -238,7 +327,7 @@ def test_revoked_key_of_the_name_is_minted_anew_but_its_text_never_returns(apply
     for key in ApiKey.objects.all():
         issuing.revoke(key, actor=None, actor_label="test")
     [problem] = problems(apply_text, FULL)
-    assert problem == "tenants[0].keys[0].secret_env: This key is here already. (line 30)"
+    assert problem == "tenants[0].keys[0].secret_env: This key is here already. (line 35)"
     report = apply_text("tenants: [{slug: acme, keys: [{name: ci}]}]")
     assert [key.name for key in report.minted] == ["ci"]
 
@@ -395,6 +484,22 @@ TENANT = "tenants:\n- slug: acme\n  "
         ),
         ("tenants: [{slug: Acme}]", "tenants[0].slug: Use a-z, 0-9 and hyphens, 63 characters at most. (line 1)"),
         ("tenants: [{name: Acme}]", 'tenants[0]: "slug" is missing (line 1)'),
+        (f"{TENANT}store_out: open", 'tenants[0].store_out: there is no "open" (line 3); known: closed, degraded'),
+        (f"{TENANT}usage_retention_days: 0", "usage_retention_days: Ensure this value is greater than or equal to 1. (line 3)"),
+        (
+            f"{TENANT}limits:\n    tokens_per_hour: 1\n    token_per_day: 1",
+            'tenants[0].limits.token_per_day: there is no such limit (line 5); did you mean "tokens_per_day"?',
+        ),
+        (f"{TENANT}limits:\n    tokens_per_hour: 0.5", "tenants[0].limits.tokens_per_hour: must be a whole number (line 4)"),
+        (f"{TENANT}limits: null", "tenants[0].limits: must be a mapping, such as {name: value} (line 3)"),
+        (
+            f"{TENANT}keys: [{{name: a, limits: {{tokens_per_hour: -1}}}}]",
+            "keys[0].limits.tokens_per_hour: must be above 0 (line 3)",
+        ),
+        (
+            f"{TENANT}aliases: [{{name: a, deployment: b, price: {{prompt: free, completion: 1}}}}]",
+            'aliases[0].price.prompt: must be an amount, such as "12.50" (line 3)',
+        ),
         (
             f"{TENANT}aliases: [{{name: general, deployment: tiny}}]",
             'tenants[0].aliases[0].deployment: no deployment named "tiny" (line 3); there are none',

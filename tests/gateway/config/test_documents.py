@@ -1,8 +1,66 @@
-"""The one spelling of a backend's URL."""
+"""The one spelling of a backend's URL; documents of other releases."""
 
+from typing import Any
+
+import orjson
 import pytest
 
-from gateway.config.documents import base_url
+from gateway.config.documents import Price, base_url, load_key, load_tenant
+from usage.limits import Limit
+
+KEY = {
+    "id": "k",
+    "lookup_id": "l",
+    "tenant_id": "t",
+    "name": "ci",
+    "pepper_id": "p",
+    "digest": "d",
+    "is_active": True,
+    "expires_at_s": None,
+    "scopes": [],
+    "aliases": None,
+    "networks": [],
+    "error_dialect": None,
+}
+ALIAS = {"name": "general", "deployment": "tiny", "created_s": 0, "grants": []}
+TENANT = {
+    "id": "t",
+    "slug": "t",
+    "name": "T",
+    "is_active": True,
+    "error_dialect": "openai",
+    "unknown_fields": "drop",
+    "time_zone": "UTC",
+    "cors_origins": [],
+    "aliases": [ALIAS],
+}
+LIMITS: list[dict[str, Any]] = [
+    {"name": "tokens_per_hour", "max": 50_000, "mode": "enforce", "clamps": True},
+    {"name": "concurrent_requests", "max": 4, "mode": "shadow", "clamps": False},
+]
+
+
+def test_documents_from_before_there_were_limits_are_read() -> None:
+    tenant = load_tenant(orjson.dumps(TENANT))
+    assert (tenant.limits, tenant.store_out) == ((), "closed")
+    assert (tenant.aliases["general"].limits, tenant.aliases["general"].price) == ((), None)
+    assert load_key(orjson.dumps(KEY)).limits == ()
+
+
+def test_limits_and_prices_are_compiled() -> None:
+    limits = (Limit("tokens_per_hour", 50_000, clamps=True), Limit("concurrent_requests", 4, "shadow"))
+    price = {"prompt": 500_000, "cached": 50_000, "completion": 1_500_000, "image": 1}
+    alias = ALIAS | {"limits": LIMITS, "price": price}
+    tenant = load_tenant(orjson.dumps(TENANT | {"aliases": [alias], "limits": LIMITS, "store_out": "degraded"}))
+    assert (tenant.limits, tenant.store_out) == (limits, "degraded")
+    assert tenant.aliases["general"].limits == limits
+    assert tenant.aliases["general"].price == Price(prompt=500_000, cached=50_000, completion=1_500_000)
+    assert load_key(orjson.dumps(KEY | {"limits": LIMITS})).limits == limits
+
+
+def test_limit_of_a_newer_release_is_passed_over() -> None:
+    newer = [{"name": "images_per_fortnight", "max": 1}, LIMITS[0] | {"burst": 2}]
+    assert load_key(orjson.dumps(KEY | {"limits": newer})).limits == (Limit("tokens_per_hour", 50_000, clamps=True),)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,22 @@ from accounts.keys import Pepper
 from accounts.models import ApiKey, Tenant
 from gateway.config import encryption, publish
 from gateway.config.directory import Directory
-from gateway.config.documents import CHANGES, MARKER, PLATFORM, key_key, load_platform, load_tenant, tenant_key
-from gateway.models import Backend, ConfigChange, Deployment, ModelAlias, PoolMember
+from gateway.config.documents import (
+    CHANGES,
+    MARKER,
+    PLATFORM,
+    Price,
+    key_key,
+    load_key,
+    load_platform,
+    load_tenant,
+    tenant_key,
+)
+from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember
 from gateway.tasks import publish_configuration
 from portal import embedded
 from tests.gateway.config.conftest import eventually, make_directory
+from usage import limits
 from usage.store import StoreUnavailable
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -259,6 +271,84 @@ def test_stranger_sees_nothing_of_acme(
     assert key.tenant_id == str(globex.pk)
     assert not directory.tenant(key.tenant_id).aliases
     assert set(directory.tenant(str(acme.pk)).aliases) == {"general"}
+
+
+def test_limits_of_each_subject_reach_its_document(store: redis.Redis, acme: Tenant, general: ModelAlias) -> None:
+    key, _ = issue(acme)
+    Limit.objects.create(tenant=acme, name="money_per_month", max=12_500_000_000)
+    Limit.objects.create(alias=general, name="tokens_per_day", max=2, clamps=True)
+    Limit.objects.create(key=key, name="tokens_per_hour", max=3, mode="shadow")
+    Limit.objects.create(key=key, name="concurrent_requests", max=4)
+    tenant_document, key_document = tenant_key(str(acme.pk)), key_key(key.lookup_id)
+    tenant = load_tenant(store.get(tenant_document))
+    assert tenant.limits == (limits.Limit("money_per_month", 12_500_000_000),)
+    assert tenant.aliases["general"].limits == (limits.Limit("tokens_per_day", 2, clamps=True),)
+    held = load_key(store.get(key_document)).limits
+    assert held == (limits.Limit("concurrent_requests", 4), limits.Limit("tokens_per_hour", 3, "shadow"))
+    Limit.objects.filter(key=key).first().delete()
+    general.limits.get().delete()
+    changed = acme.limits.get()
+    changed.max = 1
+    changed.save()
+    assert len(load_key(store.get(key_document)).limits) == 1
+    tenant = load_tenant(store.get(tenant_document))
+    assert (tenant.limits, tenant.aliases["general"].limits) == ((limits.Limit("money_per_month", 1),), ())
+    publish.publish_all()
+    assert load_tenant(store.get(tenant_document)) == tenant
+
+
+def test_change_of_a_limit_is_an_event_of_its_subject_only(store: redis.Redis, acme: Tenant, general: ModelAlias) -> None:
+    key, _ = issue(acme)
+    before = len(events(store))
+    Limit.objects.create(key=key, name="tokens_per_hour", max=3)
+    Limit.objects.create(alias=general, name="tokens_per_hour", max=3)
+    assert events(store)[before:] == [("key", key.lookup_id), ("tenant", str(acme.pk))]
+
+
+def test_subjects_leave_with_their_limits(store: redis.Redis, acme: Tenant, general: ModelAlias) -> None:
+    key, _ = issue(acme)
+    for subject in ({"tenant": acme}, {"alias": general}, {"key": key}):
+        Limit.objects.create(**subject, name="tokens_per_hour", max=3)
+    tenant_id = str(acme.pk)
+    general.delete()
+    assert not load_tenant(store.get(tenant_key(tenant_id))).aliases
+    acme.delete()
+    assert store.exists(tenant_key(tenant_id), key_key(key.lookup_id)) == 0
+    assert not Limit.objects.exists()
+    assert not ConfigChange.objects.exists()
+
+
+def test_rotated_key_is_published_with_the_limits_of_the_old(store: redis.Redis, acme: Tenant) -> None:
+    key, _ = issue(acme)
+    Limit.objects.create(key=key, name="tokens_per_hour", max=3, clamps=True)
+    new, _ = issuing.rotate(key, overlap=timedelta(hours=1), actor=None, actor_label="test")
+    for lookup in (key.lookup_id, new.lookup_id):
+        assert load_key(store.get(key_key(lookup))).limits == (limits.Limit("tokens_per_hour", 3, clamps=True),)
+
+
+@pytest.mark.parametrize(
+    ("prices", "published"),
+    [
+        ((None, None, None), None),
+        (("0.50", "0.05", "1.50"), Price(prompt=500_000, cached=50_000, completion=1_500_000)),
+        (("0.50", None, "1.50"), Price(prompt=500_000, cached=500_000, completion=1_500_000)),
+        (("0.000001", "0", "999999"), Price(prompt=1, cached=0, completion=999_999_000_000)),
+    ],
+)
+def test_prices_are_published_exactly(
+    store: redis.Redis, general: ModelAlias, prices: tuple[str | None, ...], published: Price | None
+) -> None:
+    amounts = (None if price is None else Decimal(price) for price in prices)
+    general.price_prompt, general.price_cached, general.price_completion = amounts
+    general.save()
+    tenant = load_tenant(store.get(tenant_key(str(general.tenant_id))))
+    assert tenant.aliases["general"].price == published
+
+
+def test_what_happens_without_the_store_is_published(store: redis.Redis, acme: Tenant) -> None:
+    acme.store_out = "degraded"
+    acme.save()
+    assert load_tenant(store.get(tenant_key(str(acme.pk)))).store_out == "degraded"
 
 
 def test_deployment_without_pool_is_published(store: redis.Redis, tiny: Deployment) -> None:

@@ -4,8 +4,11 @@ import json
 import socket
 from collections.abc import Iterator
 
+import gevent
+import gevent.socket
 import pytest
 
+from gateway.server.worker import FairSocket, is_host
 from tests import processes
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: sekisho.test\r\n"
@@ -53,6 +56,7 @@ REFUSED = {
     "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     "identity coding": POST + b"Transfer-Encoding: identity\r\n\r\n",
+    "codings in two headers": POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "length and chunked": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "negative length": POST + b"Content-Length: -1\r\n\r\n",
@@ -66,6 +70,9 @@ REFUSED = {
     "no request": b"garbage\r\n\r\n",
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/3": b"GET /v1/models HTTP/3.0\r\nHost: sekisho.test\r\n\r\n",
+    "HTTP/1.2": b"GET /v1/models HTTP/1.2\r\nHost: sekisho.test\r\n\r\n",
+    "target with a fragment": b"GET /v1/models#a HTTP/1.1\r\nHost: sekisho.test\r\n\r\n",
+    "target with a line end": b"GET /v1/models%0a HTTP/1.1\r\nHost: sekisho.test\r\n\r\n",
     "bad chunk size": POST + b"Authorization: Bearer sk-none\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n0\r\n\r\n",
 }
 
@@ -125,15 +132,51 @@ def test_a_refused_client_reads_the_refusal_although_it_is_still_sending(running
     assert (status, headers["connection"]) == (401, "close")
 
 
-def test_a_connection_is_kept_after_a_request_that_was_read_whole(running: processes.Gateway) -> None:
-    with running.connect() as client:
-        client.settimeout(10)
-        for _ in range(3):
-            client.sendall(GET + b"\r\n")
-            received = b""
-            while not received.endswith(b"}"):  # head and body may come apart
-                received += client.recv(65536)
-            assert received.startswith(b"HTTP/1.1 401 ")
+def test_a_connection_is_kept_where_the_next_request_is_to_be_found(
+    running: processes.Gateway, subtests: pytest.Subtests
+) -> None:
+    body = b'{"model": "general"}'
+    sized = b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for name, sent, status in (
+        ("no body", GET + b"\r\n", 401),
+        ("a small body that nobody reads", POST + sized, 401),
+        ("a small body for a wrong method", POST.replace(b"POST", b"PUT") + sized, 405),
+        ("a small body for no endpoint", POST.replace(b"chat", b"chit") + sized, 404),
+        ("a Content-Type of mail's", GET + b"Content-Type: application/json; charset*=none''x\r\n\r\n", 401),
+    ):
+        with subtests.test(name):
+            received = exchange(running, sent * 3)
+            assert received.count(b"HTTP/1.1 %d " % status) == received.count(b"HTTP/1.1 ") == 3
+            assert parse(received)[1]["connection"] == "keep-alive"
+            assert received.endswith(b"[kept open]")
+
+
+@pytest.mark.parametrize("header", [b"close", b"Close", b"keep-alive, close"])
+def test_a_connection_ends_where_the_client_wishes_it(running: processes.Gateway, header: bytes) -> None:
+    received = exchange(running, GET + b"Connection: " + header + b"\r\n\r\n" + GET + b"\r\n")
+    assert parse(received)[1]["connection"] == "close"
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("host", ["a", "a.test:8001", "a_b.test.", "127.0.0.1", "[::1]", "[::ffff:10.0.0.1]:80"])
+def test_a_plain_host_is_taken(host: str) -> None:
+    assert is_host(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a b", "a/b", "a@b", "a:", "a:b", "a:65536", "::1", "[::1", "[::::]", "[1.2]", "-a", "あ"]
+)
+def test_what_is_no_plain_host_is_not(host: str) -> None:
+    assert not is_host(host)
+
+
+def test_a_client_that_never_pauses_does_not_hold_the_loop() -> None:
+    ours, theirs = gevent.socket.socketpair()
+    turns: list[int] = []
+    with FairSocket(fileno=ours.detach()) as fair, theirs:
+        theirs.sendall(b"ab")
+        gevent.spawn(turns.append, 1)
+        assert (fair.recv(1), turns) == (b"a", [1])
 
 
 def test_half_a_head_is_dropped(running: processes.Gateway) -> None:

@@ -1,0 +1,165 @@
+"""Admission: the most that a call may cost is held before a backend is asked. A refusal becomes a GatewayError here.
+
+What it may cost: an upper bound of its prompt, and the longest output it may have, for each of its choices.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway import lifecycle
+from gateway.api.chat_request import Upstream
+from gateway.call import Call
+from gateway.config.documents import Alias, Deployment
+from gateway.exceptions import ConcurrencyLimitExceeded, Overloaded, RateLimited, RequestRateExceeded, TokenQuotaExceeded
+from gateway.pricing import cost_nano
+from gateway.principal import Principal
+from gateway.upstream.tokenizing import count_prompt_tokens
+from usage.estimates import BoundLearner, Prompt
+from usage.limits import TOKEN_NAMES, BoundLimit, bind
+from usage.reservation import LimitState, Refusal, Reservation, skeleton
+from usage.store import StoreUnavailable
+
+# Of a deployment that states no context: more than most answers, and not beyond what a limit could bear.
+OUTPUT_DEFAULT_TOKENS: Final = 4096
+CLAMPED_MIN_TOKENS: Final = 16  # a shorter answer than this helps nobody
+UNSET_MIN_TOKENS: Final = 256  # where the client named no limit, the answer may be shortened to no less
+_WINDOWS: Final = {"tokens_per_hour": "Hourly", "tokens_per_day": "Daily", "tokens_per_month": "Monthly"}
+NEVER_S: Final = 3600.0
+NANO: Final = 1_000_000_000
+
+# What each deployment's prompts come to, as its backends count them. One a worker, which learns it anew.
+learners: Final[defaultdict[str, BoundLearner]] = defaultdict(BoundLearner)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call before admission. output_tokens: the longest output of one choice; is_wished: the client named it."""
+
+    principal: Principal
+    alias: Alias
+    deployment: Deployment
+    upstream: Upstream
+    limits: tuple[BoundLimit, ...]
+    choices: int
+    output_tokens: int
+    is_wished: bool
+
+
+def admit(
+    call: Call, principal: Principal, alias: Alias, deployment: Deployment, upstream: Upstream, prompt: Prompt, *, wished: bool
+) -> None:
+    """Hold what the call may cost in every limit of its key, alias and tenant, or in none.
+
+    prompt: measured. wished: the client itself named a limit of its output. Sets the output limit that was reserved for
+    in upstream.fields, so that the generation cannot outrun it.
+    Raises TokenQuotaExceeded, ConcurrencyLimitExceeded, RequestRateExceeded, Overloaded.
+    """
+    limits = bind(principal.tenant, principal.key, alias)
+    choices = upstream.fields.get("n") or 1
+    asked = Asked(principal, alias, deployment, upstream, limits, choices, output_limit(upstream, deployment), wished)
+    learner = learners[deployment.name]
+    answer, output = take(call, asked, learner.upper_bound_tokens(prompt)), asked.output_tokens
+    if isinstance(answer, Refusal) and an_exact_count_helps(answer, asked, learner.realistic_tokens(prompt)):
+        exact = count_prompt_tokens(deployment, upstream.fields)
+        if exact is not None:
+            answer = take(call, asked, exact)
+    if isinstance(answer, Refusal) and (shorter := shortened(answer, asked)):
+        answer, output = take(call, replace(asked, output_tokens=shorter), learner.upper_bound_tokens(prompt)), shorter
+        call.is_clamped = True
+    if isinstance(answer, Refusal):
+        call.limit_states = answer.states
+        raise refusal_error(answer, alias.name)
+    if answer is not None:
+        call.reservation = answer
+        call.limit_states = answer.states
+    if limits:
+        upstream.fields["max_tokens"] = output
+
+
+def output_limit(upstream: Upstream, deployment: Deployment) -> int:
+    """The longest output of one choice: the client's or the alias's limit, never beyond the context.
+
+    What the prompt takes of the context is the backend's to subtract: it does so exactly, and silently.
+    """
+    wished: int | None = upstream.fields.get("max_tokens")
+    if deployment.max_model_len is None:
+        return wished or OUTPUT_DEFAULT_TOKENS
+    most = max(1, deployment.max_model_len - 1)
+    return min(wished or most, most)
+
+
+def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal | None:
+    """Reserve for a prompt of at most `prompt_tokens`. None: Redis is out, and there is nothing to enforce."""
+    output_tokens = asked.output_tokens * asked.choices
+    context = asked.deployment.max_model_len
+    if context is not None:
+        prompt_tokens = min(prompt_tokens, context)
+        if asked.choices == 1:  # prompt and output together fit the context, whatever each of them is
+            output_tokens = min(output_tokens, max(1, context - prompt_tokens))
+    tenant, price = asked.principal.tenant, asked.alias.price
+    call.price = price
+    try:
+        return lifecycle.settling().reserve(
+            call.request_id,
+            tenant.id,
+            asked.limits,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            cost_nano=cost_nano(price, prompt_tokens, 0, output_tokens),
+            time_zone=tenant.time_zone,
+            meta=skeleton(call.event_so_far()),
+            serves_on=tenant.store_out == "degraded",
+        )
+    except StoreUnavailable:
+        if asked.limits:
+            raise Overloaded(retry_after_s=1) from None
+        return None
+
+
+def an_exact_count_helps(refusal: Refusal, asked: Asked, realistic_tokens: int) -> bool:
+    """Is it worth asking a backend, because the call would fit with the likely prompt, or because only the bound never will?"""
+    in_the_way = refusal.refusing
+    if not all(state.bound.limit.name in TOKEN_NAMES for state in in_the_way):
+        return False
+    need = realistic_tokens + asked.output_tokens * asked.choices
+    if refusal.retry_after_s is None:
+        return all(state.bound.limit.max >= need for state in in_the_way)
+    return all(state.remaining >= need for state in in_the_way)
+
+
+def shortened(refusal: Refusal, asked: Asked) -> int:
+    """The output a choice may have so that the call fits; 0 where it may not be shortened, or by too much.
+
+    It may be if every limit in the way clamps, and always if the client left its length open.
+    """
+    clamps = all(state.bound.limit.clamps for state in refusal.refusing)
+    if not clamps and asked.is_wished:
+        return 0
+    output_tokens = refusal.fits_tokens // asked.choices
+    least = CLAMPED_MIN_TOKENS if clamps else UNSET_MIN_TOKENS
+    return output_tokens if least <= output_tokens < asked.output_tokens else 0
+
+
+def refusal_error(refusal: Refusal, alias: str) -> RateLimited:
+    """In the contract's words: which limit, how much of it is used and held, and how much there is."""
+    state = refusal.by
+    name, wait_s = state.bound.limit.name, refusal.retry_after_s
+    if wait_s is None:  # it never fits: no waiting helps, and the long time says to SDKs what the words say to people
+        wait_s = max(state.reset_s, NEVER_S)
+    if name == "concurrent_requests":
+        return ConcurrencyLimitExceeded(retry_after_s=wait_s)
+    if name == "requests_per_minute":
+        return RequestRateExceeded(request_rate_words(state, alias), retry_after_s=wait_s)
+    usage, most = state.used + state.reserved, state.bound.limit.max
+    if name == "money_per_month":
+        words = f"Monthly budget exceeded. Current usage: {usage / NANO:.2f}, Limit: {most / NANO:.2f}"
+    else:
+        words = f"{_WINDOWS[name]} token limit exceeded. Current usage: {usage}, Limit: {most}"
+    return TokenQuotaExceeded(words, retry_after_s=wait_s)
+
+
+def request_rate_words(state: LimitState, alias: str) -> str:
+    if state.bound.subject == "alias":
+        return f"The requested model alias '{alias}' is temporarily unavailable."
+    return f"Too many requests in a minute. Limit: {state.bound.limit.max}"

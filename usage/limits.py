@@ -1,0 +1,126 @@
+"""Limits: how much a key, an alias or a tenant may use, and the calendar periods some of them count in. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from typing import Final, Literal, Protocol, get_args
+from zoneinfo import ZoneInfo
+
+Subject = Literal["key", "alias", "tenant"]
+SUBJECTS: Final[tuple[str, ...]] = get_args(Subject)
+
+NAMES: Final = (
+    "requests_per_minute",
+    "tokens_per_hour",
+    "tokens_per_day",
+    "tokens_per_month",
+    "concurrent_requests",
+    "money_per_month",
+)
+TOKEN_NAMES: Final = frozenset({"tokens_per_hour", "tokens_per_day", "tokens_per_month"})
+CLAMPABLE: Final = TOKEN_NAMES | {"money_per_month"}  # those that a shorter output spares
+PERIODIC: Final = frozenset({"tokens_per_day", "tokens_per_month", "money_per_month"})
+
+# The scripts count in Lua's doubles: beyond this they would no longer tell one from the next.
+MAX: Final = 2**53 - 1
+
+Mode = Literal["enforce", "shadow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit as configured. max: requests, model tokens, or nano-units of money; 0 lets nothing through.
+
+    shadow: counted and reported, never refused. clamps: the caller may shorten an output that does not fit.
+    Raises ValueError for what cannot be counted exactly or makes no sense.
+    """
+
+    name: str
+    max: int
+    mode: Mode = "enforce"
+    clamps: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise ValueError(f"there is no limit {self.name!r}")
+        if not 0 <= self.max <= MAX:
+            raise ValueError(f"{self.name}: the maximum must be from 0 to {MAX}")
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"{self.name}: the mode is enforce or shadow")
+        if self.clamps and self.name not in CLAMPABLE:
+            raise ValueError(f"{self.name}: a shorter output does not spare it")
+
+    @property
+    def is_enforced(self) -> bool:
+        return self.mode == "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundLimit:
+    """A limit of one subject. subject_id: the key's id, the alias's name or the tenant's id."""
+
+    subject: str
+    subject_id: str
+    limit: Limit
+
+
+class _Limited(Protocol):
+    @property
+    def limits(self) -> Sequence[Limit]: ...
+
+
+class _Identified(_Limited, Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+class _Named(_Limited, Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def bind(tenant: _Identified, key: _Identified, alias: _Named) -> tuple[BoundLimit, ...]:
+    """Every limit that a call by `key` of `tenant` to `alias` must keep, the nearest subject first."""
+    return (
+        *(BoundLimit("key", key.id, limit) for limit in key.limits),
+        *(BoundLimit("alias", alias.name, limit) for limit in alias.limits),
+        *(BoundLimit("tenant", tenant.id, limit) for limit in tenant.limits),
+    )
+
+
+def period(name: str, now_s: float, time_zone: str) -> tuple[str, float]:
+    """The calendar day or month that `now_s` falls in for the limit `name`: its id, and when it ends in Unix seconds.
+
+    Ids are ISO 8601, `2026-11-30` or `2026-11`: of one limit, the later has the greater text. A period begins at
+    00:00 on the clocks of `time_zone`, or when they skip that, with the first moment of the day.
+    Raises ValueError for a limit that has no period, ZoneInfoNotFoundError for a zone that is none.
+    """
+    found = _period(name, int(now_s // _QUARTER_S), time_zone)
+    return found[0], found[2]
+
+
+def period_start_s(name: str, now_s: float, time_zone: str) -> float:
+    """When the period of period() began, in Unix seconds."""
+    return _period(name, int(now_s // _QUARTER_S), time_zone)[1]
+
+
+_QUARTER_S: Final = 900  # every zone's days have begun on a quarter of an hour of UTC since 1972
+
+
+@lru_cache(maxsize=4096)
+def _period(name: str, quarter: int, time_zone: str) -> tuple[str, float, float]:
+    """(id, start, end). Kept, because every call asks for two and each takes 10 us to find out."""
+    if name not in PERIODIC:
+        raise ValueError(f"{name} has no period")
+    zone = ZoneInfo(time_zone)
+    today = datetime.fromtimestamp(quarter * _QUARTER_S, zone).date()
+    if name == "tokens_per_day":
+        return today.isoformat(), _begins_s(today, zone), _begins_s(today + timedelta(days=1), zone)
+    first = today.replace(day=1)
+    return f"{first:%Y-%m}", _begins_s(first, zone), _begins_s((first + timedelta(days=32)).replace(day=1), zone)
+
+
+def _begins_s(day: date, zone: ZoneInfo) -> float:
+    # Where 00:00 comes twice, fold=0 is the first; where it is skipped, fold=0 is the moment of the skip.
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()

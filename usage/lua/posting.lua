@@ -1,0 +1,115 @@
+-- How a call leaves the books: shared by the verbs that end one. The body of `posting`, so that it is only built when asked
+-- for. Returns post, reap, read_reservation, known_cost.
+
+local SETTLED_MS = 7200000 -- how long a settled call is remembered
+local JOURNAL_MAX = 312500 -- events of a partition, about 2 GB over all: a bound for the day on which nobody reads
+
+-- A call that used nothing gives its request back to the second it was taken from, if that is still in the window.
+local function give_back(c, bucket, now)
+  if bucket <= c.at - BUCKETS then return end
+  for _, position in ipairs(c.gone or {}) do
+    if position == bucket % BUCKETS then return end
+  end
+  local ring = c.key .. ':ring'
+  if (tonumber(call('HGET', ring, bucket % BUCKETS)) or 0) < 1 then return end
+  call('HINCRBY', ring, bucket % BUCKETS, -1)
+  write(c, -1, now)
+end
+
+-- ceil(prompt * its price + completion * its price) in nano, from pico a token. In parts, so that each stays exact.
+local function cost_of(price, prompt, completion)
+  local thousands = prompt * floor(price.prompt / 1000) + completion * floor(price.completion / 1000)
+  local rest = prompt * (price.prompt % 1000) + completion * (price.completion % 1000)
+  return thousands + math.ceil(rest / 1000)
+end
+
+-- A reservation; nil when there is none. holds: a line a counter, code and key. prompt: the backend's count where its worker
+-- told it, else the bound that was reserved. completion: the last count its worker told.
+local function read_reservation(base, id)
+  local values = call('HMGET', base .. 'r:' .. id, 'call', 'prompt', 'completion')
+  if not values[1] then return nil end
+  local tokens, cost, bucket, prompt, zone, meta, holds =
+    string.match(values[1], '^(%d+) (%d+) (%d+) (%d+) ([^\n]*)\n([^\n]*)\n(.*)$')
+  return {holds = holds, tokens = tonumber(tokens), cost = tonumber(cost), bucket = tonumber(bucket), zone = zone, meta = meta,
+          prompt = tonumber(values[2] or prompt), completion = tonumber(values[3]) or 0}
+end
+
+-- The cost of what is known of a live call. event: its meta, decoded.
+local function known_cost(reservation, event)
+  if type(event.price) ~= 'table' then return 0 end
+  return cost_of(event.price, reservation.prompt, reservation.completion)
+end
+
+-- What of `used` was not posted of a call before, as which part, and what to remember then. nil: the call is settled.
+local function still_to_post(mark, used)
+  if mark == 'settled' then return nil end
+  local part, prompt, cached, completion, cost = 0, 0, 0, 0, 0
+  if mark then
+    part, prompt, cached, completion, cost = string.match(mark, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  end
+  local due = {prompt = max(0, used.prompt - prompt), cached = max(0, used.cached - cached),
+               completion = max(0, used.completion - completion), cost = max(0, used.cost - cost)}
+  local mark_after = string.format('%d %.0f %.0f %.0f %.0f', part + 1, prompt + due.prompt, cached + due.cached,
+                                   completion + due.completion, cost + due.cost)
+  return due, tonumber(part), mark_after
+end
+
+-- Move every counter of `holds`: the reservation out, where there is one, and what is due in.
+local function count(holds, reservation, due, id, now, periods, uses_nothing)
+  local codes, keys = {}, {}
+  for code, key in string.gmatch(holds, '(%S) ([^\n]+)\n') do
+    if code == 'c' then
+      call('ZREM', key, id)
+    elseif code ~= 'm' or uses_nothing and reservation then
+      codes[#codes + 1], keys[#keys + 1] = code, key
+    end
+  end
+  if #keys == 0 then return end
+  for i, packed in ipairs(call('MGET', unpack(keys))) do
+    local code = codes[i]
+    local c = counter(code, keys[i], packed, now, periods)
+    if code == 'm' then
+      give_back(c, reservation.bucket, now)
+    else
+      local held = reservation and (code == '$' and reservation.cost or reservation.tokens) or 0
+      c.reserved = max(0, c.reserved - held)
+      write(c, code == '$' and due.cost or due.prompt + due.completion, now)
+    end
+  end
+end
+
+-- Post what a call used and end its reservation. head: its event as JSON, without part, token counts and cost.
+-- Returns the journaled event, or nil when there is nothing to post any more: then only a stray reservation ends.
+local function post(base, id, now, periods, reservation, holds, used, head, is_final, uses_nothing)
+  local due, part, mark = still_to_post(call('GET', base .. 's:' .. id), used)
+  if not due and not reservation then return nil end
+  count(holds, reservation, due or {prompt = 0, completion = 0, cost = 0}, id, now, periods, uses_nothing)
+  if reservation then
+    call('ZREM', base .. 'leases', id)
+    call('DEL', base .. 'r:' .. id)
+  end
+  if not due then return nil end
+  if not is_final and part > 0 and due.prompt + due.completion + due.cost == 0 then return nil end
+  call('SET', base .. 's:' .. id, is_final and 'settled' or mark, 'PX', SETTLED_MS)
+  local event = string.format('%s,"part":%d,"prompt_tokens":%.0f,"cached_tokens":%.0f,"completion_tokens":%.0f,"cost_nano":%.0f}',
+                              string.sub(head, 1, -2), part, due.prompt, due.cached, due.completion, due.cost)
+  call('XADD', base .. 'journal', 'MAXLEN', '~', JOURNAL_MAX, '*', 'event', event)
+  return event
+end
+
+-- Post a call whose lease ran out, with what is known of it. Its worker died, or has not told for a whole lease.
+local function reap(base, id, now, periods)
+  local reservation = read_reservation(base, id)
+  if not reservation then
+    call('ZREM', base .. 'leases', id)
+    return nil
+  end
+  local event = cjson.decode(reservation.meta)
+  local used = {prompt = reservation.prompt, cached = 0, completion = reservation.completion,
+                cost = known_cost(reservation, event)}
+  local head = string.format('%s,"outcome":"lost","usage_source":"estimated","duration_ms":%.0f}',
+                             string.sub(reservation.meta, 1, -2), max(0, now - floor(event.created_s * 1000)))
+  return post(base, id, now, periods, reservation, reservation.holds, used, head, false, false)
+end
+
+return post, reap, read_reservation, known_cost

@@ -1,0 +1,112 @@
+"""The usage tables: the ledger, and the rollups that every report is answered from.
+
+They carry names and ids, no foreign keys: usage outlives the tenant, key or alias it tells of. Written by ledger.post,
+rollups.realign and retention alone.
+"""
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from usage import histograms
+
+
+class UsageRecord(models.Model):
+    """The ledger: one call ended, or the correction of one (part 1). Inserted once, never changed; see its migration.
+
+    A UsageEvent's fields under their own names; "" for a text that is not known. cost_nano: nano-units of the currency.
+    Partitioned by month of created_at, which therefore belongs to the key: an event keeps its created_s for ever.
+    """
+
+    pk = models.CompositePrimaryKey("request_id", "part", "created_at")
+    request_id = models.UUIDField()
+    created_at = models.DateTimeField()
+    tenant_id = models.UUIDField()
+    key_id = models.UUIDField()
+    prompt_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    reserved_tokens = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+    first_token_ms = models.IntegerField(null=True)
+    duration_ms = models.IntegerField()
+    queue_ms = models.IntegerField()
+    part = models.SmallIntegerField()
+    status = models.SmallIntegerField()
+    attempts = models.SmallIntegerField()
+    stream = models.BooleanField()
+    clamped = models.BooleanField()
+    tenant = models.TextField()  # slug
+    key_name = models.TextField()
+    alias = models.TextField()
+    deployment = models.TextField()
+    backend = models.TextField()
+    outcome = models.TextField()
+    error_code = models.TextField()
+    usage_source = models.TextField()
+    client_request_id = models.TextField()
+    end_user = models.TextField()  # HMAC label
+    metadata = models.JSONField(null=True)
+    limits = models.JSONField(null=True)  # as the call saw them
+    price = models.JSONField(null=True)  # pico-units a token, at the time
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "created_at"], name="usage_record_tenant_time")]
+
+    def __str__(self) -> str:
+        return f"{self.request_id} part {self.part}"
+
+
+class Rollup(models.Model):
+    """Totals of one span of time for one key, alias, backend and HTTP status.
+
+    requests: calls; a correction adds tokens and cost alone. errors, refused, blocked: how many of them ended so.
+    durations, first_tokens: histograms in the buckets of usage.histograms; of calls that were not refused.
+    """
+
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id", "alias", "backend", "status")
+    tenant_id = models.UUIDField()
+    starts_at = models.DateTimeField()
+    key_id = models.UUIDField()
+    alias = models.TextField()
+    backend = models.TextField()
+    status = models.SmallIntegerField()
+    requests = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    refused = models.BigIntegerField()
+    blocked = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+    durations = ArrayField(models.IntegerField(), size=histograms.SIZE)
+    first_tokens = ArrayField(models.IntegerField(), size=histograms.SIZE)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.starts_at} {self.alias} {self.status}"
+
+
+class MinuteRollup(Rollup):
+    """Kept for some days only: see usage.retention."""
+
+
+class HourRollup(Rollup):
+    """Hours of the clock in the tenant's reporting zone: those of Asia/Kolkata start at half past UTC's."""
+
+
+class DayRollup(Rollup):
+    """Days in the tenant's reporting zone; of 23 or 25 hours where summer time begins or ends."""
+
+
+class ReportingZone(models.Model):
+    """The time zone in which a tenant's hours and days are cut; follows Tenant.time_zone within seconds."""
+
+    tenant_id = models.UUIDField(primary_key=True)
+    time_zone = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {self.time_zone}"

@@ -1,0 +1,320 @@
+"""Quota: reserve before a call, settle after it. One atomic script a verb (lua/), one round trip, exact under any race.
+
+The counters live in Redis, all of a tenant in one hash slot (partitions.py); lua/counters.lua tells what happens to them.
+Time is passed in: Unix seconds of the caller's clock. Every method raises StoreUnavailable when Redis is out.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+import redis
+
+from usage.events import UsageEvent
+from usage.limits import PERIODIC, BoundLimit, period
+from usage.partitions import alive_key, base, journal_key, leases_key, partition, subject_key
+from usage.reservation import (
+    COUNTED,
+    Counter,
+    LimitState,
+    Progress,
+    Refusal,
+    Reservation,
+    event_without,
+    fits_tokens,
+    skeleton,
+)
+from usage.scripts import Run, Script, run, run_all
+from usage.store import RedisError, StoreUnavailable
+
+LEASE_S: Final = 30.0  # as in lua/counters.lua
+REAP_BATCH: Final = 100
+
+# The letters by which the scripts know the limits.
+_CODES: Final = {
+    "requests_per_minute": "m",
+    "tokens_per_hour": "h",
+    "tokens_per_day": "d",
+    "tokens_per_month": "M",
+    "concurrent_requests": "c",
+    "money_per_month": "$",
+}
+_WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
+
+# First number of reserve.lua's answer.
+_ADMITTED: Final = 1
+_SETTLED: Final = 2
+
+_RESERVE: Final = Script.of("reserve")
+_SETTLE: Final = Script.of("settle")
+_RENEW: Final = Script.of("renew")
+_REAP: Final = Script.of("reap")
+_STATE: Final = Script.of("state", flags="flags=no-writes")
+_RESTORE: Final = Script.of("restore")
+_MARK_ALIVE: Final = Script.of("mark_alive")
+
+
+class CountersLost(StoreUnavailable):
+    """Redis was emptied and the counters are not restored yet: whoever admits a call now may overrun a limit."""
+
+
+class Quota:
+    """One a worker; any number of them share the counters."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def reserve(  # noqa: PLR0913 - what a call is, each by its name
+        self,
+        request_id: str,
+        tenant_id: str,
+        limits: Sequence[BoundLimit],
+        *,
+        prompt_tokens: int,
+        output_tokens: int,
+        cost_nano: int,
+        time_zone: str,
+        now_s: float,
+        meta: bytes,
+    ) -> Reservation | Refusal:
+        """Hold the call in every limit, or in none that enforces. Shadow limits count, and refuse nothing.
+
+        prompt_tokens, output_tokens, cost_nano: upper bounds. meta: skeleton() of the call's event. Without limits the
+        call only gets its lease, so that it is posted if its worker dies. Asking again for what is held changes nothing.
+        Raises CountersLost, and ValueError for a call that is settled.
+        """
+        tokens, now_ms = prompt_tokens + output_tokens, _ms(now_s)
+        asked = Reservation(
+            request_id, tenant_id, time_zone, tuple(limits), prompt_tokens, tokens, cost_nano, meta, (), now_s + LEASE_S
+        )
+        status, *numbers = run(self._client, _RESERVE, _reserve_run(asked, asked.limits, now_ms, enforces=True))
+        if status < 0:
+            raise CountersLost("the counters of the partition are not restored yet")
+        if status == _SETTLED:
+            raise ValueError("the call is settled")
+        states = _states(asked.limits, numbers, now_ms, stride=4)
+        if status == _ADMITTED:
+            return replace(asked, states=states)
+        return _refusal(states, numbers[3::4], now_ms, asked)
+
+    def settle(self, reservation: Reservation | None, event: UsageEvent, *, now_s: float) -> bool:
+        """Count what the call used, end what it holds, and put its event on the journal. True: for the first time.
+
+        Again is harmless, for two hours. Without `reservation` (a call without limits, or sent again later) what Redis
+        still holds of the call is found by its id; where it holds nothing, the call is only journaled. A call whose
+        usage_source is none gives its request back too. A call that was reaped before adds, and journals as the next
+        part, only what was not posted of it.
+        """
+        zone = reservation.time_zone if reservation else ""
+        one = _settle_run(reservation, event, _ms(now_s), zone)
+        done = run(self._client, _SETTLE, one)
+        if isinstance(done, bytes):  # held in a zone we did not know
+            done = run(self._client, _SETTLE, _settle_run(reservation, event, _ms(now_s), done.decode()))
+        return bool(done == 1)
+
+    def renew(self, live: Iterable[Progress], *, now_s: float) -> None:
+        """Lease the reservations of live calls for another 30 s, and note how far they have come. One round trip.
+
+        A reservation that is gone though its call lives (reaped while its worker stalled, or lost with Redis) is held
+        again in a second one, unchecked: its tokens are being generated, and the counters had better know.
+        """
+        calls, now_ms = list(live), _ms(now_s)
+        kept = run_all(self._client, _RENEW, [_renew_run(call, now_ms) for call in calls])
+        gone = [call for call, is_kept in zip(calls, kept, strict=True) if not is_kept]
+        again = []
+        for call in gone:
+            # Its request is counted already.
+            held = tuple(b for b in call.reservation.limits if b.limit.name != "requests_per_minute")
+            again.append(_reserve_run(call.reservation, held, now_ms, enforces=False))
+        run_all(self._client, _RESERVE, again)
+        run_all(self._client, _RENEW, [_renew_run(call, now_ms) for call in gone])
+
+    def reap(self, partition_number: int, *, now_s: float) -> list[UsageEvent]:
+        """Post the calls whose leases ran out, as lost, with the last count their workers told. Returns their events.
+
+        reserve() does so too for the subjects of its call: this is for those that nobody calls any more.
+        """
+        events: list[UsageEvent] = []
+        now_ms, leases = _ms(now_s), leases_key(partition_number)
+        prefix = base(partition_number)
+        while True:
+            try:
+                dead: Any = self._client.zrangebyscore(leases, "-inf", now_ms, 0, REAP_BATCH)
+                with self._client.pipeline(transaction=False) as pipe:
+                    for request_id in dead:
+                        pipe.hget(f"{prefix}r:{request_id.decode()}", "call")
+                    calls = pipe.execute()
+            except RedisError as error:
+                raise StoreUnavailable(str(error)) from error
+            args: list[Any] = [prefix, now_ms]
+            for request_id, call in zip(dead, calls, strict=True):
+                args += [request_id, *_periods(now_ms, _zone(call or b""))]
+            lines = run(self._client, _REAP, Run([leases], args)) if dead else []
+            events += [UsageEvent.from_dict(orjson.loads(line)) for line in lines]
+            if len(dead) < REAP_BATCH:
+                return events
+
+    def state(self, tenant_id: str, limits: Sequence[BoundLimit], *, time_zone: str, now_s: float) -> list[LimitState]:
+        """How the limits stand. Changes nothing. Raises CountersLost."""
+        now_ms = _ms(now_s)
+        keys = [alive_key(partition(tenant_id)), *(_counter_key(tenant_id, bound) for bound in limits)]
+        codes = [_CODES[bound.limit.name] for bound in limits]
+        numbers = run(self._client, _STATE, Run(keys, [now_ms, *_periods(now_ms, time_zone), *codes]))
+        if numbers == [-1]:
+            raise CountersLost("the counters of the partition are not restored yet")
+        return list(_states(limits, numbers, now_ms, stride=3))
+
+    def restore(self, tenant_id: str, counters: Iterable[Counter], *, time_zone: str, now_s: float) -> int:
+        """Set what counters have used. Returns how many were set.
+
+        Before mark_alive() it replaces what a restore before it had set; after it, it sets only counters that are not
+        there. Reservations stay as they are. What is older than its window or period counts for nothing.
+        """
+        now_ms = _ms(now_s)
+        by_counter: dict[tuple[str, str, str], list[Counter]] = {}
+        for counter in counters:
+            by_counter.setdefault((counter.subject, counter.subject_id, counter.name), []).append(counter)
+        alive = alive_key(partition(tenant_id))
+        runs = []
+        for (subject, subject_id, name), parts in by_counter.items():
+            key = subject_key(tenant_id, subject, subject_id) + name
+            runs.append(Run([alive, key], [now_ms, _CODES[name], *_amounts(name, parts, now_ms, time_zone)]))
+        return sum(run_all(self._client, _RESTORE, runs))
+
+    def is_alive(self, partition_number: int) -> bool:
+        """Are the counters of the partition whole? False on the first day, and after Redis was emptied."""
+        try:
+            return bool(self._client.exists(alive_key(partition_number)))
+        except RedisError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def journal_end(self, partition_number: int) -> str:
+        """The id of the last event that was ever put on the partition's journal; 0-0 when none was."""
+        try:
+            if not self._client.exists(key := journal_key(partition_number)):
+                return "0-0"
+            last: Any = self._client.xinfo_stream(key)["last-generated-id"]
+            return str(last.decode())
+        except RedisError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def mark_alive(self, partition_number: int, *, journal_end: str, now_s: float) -> bool:
+        """Let calls with limits through again, after restore(). False: events came after `journal_end`, count again.
+
+        While a partition is not alive, settle() only journals what Redis no longer knows the reservation of; whoever
+        restores from ledger and journal up to `journal_end` therefore misses nothing and counts nothing twice.
+        """
+        keys = [alive_key(partition_number), journal_key(partition_number)]
+        return bool(run(self._client, _MARK_ALIVE, Run(keys, [journal_end, _ms(now_s)])))
+
+
+def _ms(now_s: float) -> int:
+    return round(now_s * 1000)
+
+
+def _periods(now_ms: int, time_zone: str) -> tuple[int, int, int, int]:
+    """Day, its end, month, its end, as the scripts take them. Without a zone, which only a call without counters has, 0s."""
+    if not time_zone:
+        return 0, 0, 0, 0
+    day, day_ends_s = period("tokens_per_day", now_ms / 1000, time_zone)
+    month, month_ends_s = period("tokens_per_month", now_ms / 1000, time_zone)
+    return _number(day), _ms(day_ends_s), _number(month), _ms(month_ends_s)
+
+
+def _number(period_id: str) -> int:
+    """2026-11-30 as 20261130: Lua compares numbers the same way everywhere, texts by the server's locale."""
+    return int(period_id.replace("-", ""))
+
+
+def _counter_key(tenant_id: str, bound: BoundLimit) -> str:
+    name = bound.limit.name
+    return subject_key(tenant_id, bound.subject, bound.subject_id) + ("live" if name == "concurrent_requests" else name)
+
+
+def _subjects(tenant_id: str, limits: Sequence[BoundLimit]) -> list[str]:
+    """The `live` sets of everyone whose limits these are."""
+    seen = dict.fromkeys((bound.subject, bound.subject_id) for bound in limits)
+    return [subject_key(tenant_id, *subject) + "live" for subject in seen]
+
+
+def _holds(tenant_id: str, limits: Sequence[BoundLimit]) -> str:
+    """One line a counter, code and key: where the scripts find what a call holds. Every subject has its line of slots."""
+    lines = [f"c {live}\n" for live in _subjects(tenant_id, limits)]
+    lines += [
+        f"{_CODES[bound.limit.name]} {_counter_key(tenant_id, bound)}\n"
+        for bound in limits
+        if bound.limit.name != "concurrent_requests"
+    ]
+    return "".join(lines)
+
+
+def _reserve_run(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, *, enforces: bool) -> Run:
+    number = partition(asked.tenant_id)
+    keys = [
+        alive_key(number),
+        f"{base(number)}s:{asked.request_id}",
+        *(_counter_key(asked.tenant_id, bound) for bound in limits),
+        *_subjects(asked.tenant_id, limits),
+    ]
+    args: list[Any] = [base(number), asked.request_id, now_ms, asked.tokens, asked.cost_nano]
+    args += [*_periods(now_ms, asked.time_zone), _written(asked, limits, now_ms), len(limits)]
+    for bound in limits:
+        args += (_CODES[bound.limit.name], bound.limit.max, int(enforces and bound.limit.is_enforced))
+    return Run(keys, args)
+
+
+def _written(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int) -> bytes:
+    """The call as Redis keeps it, see read_reservation in lua/posting.lua: a line of what is asked, meta, what it holds."""
+    zone = asked.time_zone if limits else ""
+    first = f"{asked.tokens} {asked.cost_nano} {now_ms // 1000} {asked.prompt_tokens} {zone}"
+    return b"\n".join((first.encode(), asked.meta, _holds(asked.tenant_id, limits).encode()))
+
+
+def _zone(written: bytes) -> str:
+    """The time zone in what _written wrote."""
+    return written.partition(b"\n")[0].rpartition(b" ")[2].decode()
+
+
+def _settle_run(reservation: Reservation | None, event: UsageEvent, now_ms: int, time_zone: str) -> Run:
+    number = partition(event.tenant_id)
+    args: list[Any] = [base(number), event.request_id, now_ms, *_periods(now_ms, time_zone), time_zone]
+    args += [event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.cost_nano]
+    args += [int(event.usage_source == "none"), event_without(event, COUNTED)]
+    args += [_holds(reservation.tenant_id, reservation.limits) if reservation else ""]
+    return Run([alive_key(number)], args)
+
+
+def _renew_run(call: Progress, now_ms: int) -> Run:
+    prefix, request_id = base(partition(call.reservation.tenant_id)), call.reservation.request_id
+    prompt_tokens = -1 if call.prompt_tokens is None else call.prompt_tokens
+    return Run([f"{prefix}r:{request_id}"], [prefix, request_id, now_ms, call.completion_tokens, prompt_tokens])
+
+
+def _amounts(name: str, parts: Sequence[Counter], now_ms: int, time_zone: str) -> list[int]:
+    """The arguments of restore.lua that say what was used when."""
+    if name in PERIODIC:
+        now_id, ends_s = period(name, now_ms / 1000, time_zone)
+        used = sum(part.used for part in parts if period(name, part.at_s, time_zone)[0] == now_id)
+        return [_number(now_id), _ms(ends_s), used]
+    amounts: list[int] = []
+    for part in parts:
+        amounts += (_ms(part.at_s) // _WIDTHS_MS[name], part.used)
+    return amounts
+
+
+def _states(limits: Sequence[BoundLimit], numbers: Sequence[int], now_ms: int, *, stride: int) -> tuple[LimitState, ...]:
+    return tuple(
+        LimitState(bound, numbers[at], numbers[at + 1], max(0, numbers[at + 2] - now_ms) / 1000)
+        for bound, at in zip(limits, range(0, len(numbers), stride), strict=True)
+    )
+
+
+def _refusal(states: tuple[LimitState, ...], moments_ms: Sequence[int], now_ms: int, asked: Reservation) -> Refusal:
+    waits = [(state, at) for state, at in zip(states, moments_ms, strict=True) if at != 0]
+    by, at = max(waits, key=lambda wait: float("inf") if wait[1] < 0 else wait[1])
+    refusing = tuple(state for state, _ in waits)
+    return Refusal(by, None if at < 0 else (at - now_ms) / 1000, refusing, states, fits_tokens(states, refusing, asked))
+
+
+__all__ = ["LEASE_S", "Counter", "CountersLost", "LimitState", "Progress", "Quota", "Refusal", "Reservation", "skeleton"]

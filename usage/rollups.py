@@ -1,0 +1,232 @@
+"""Rollups: minute, hour and day totals, raised in the transaction that inserts the records they count; see ledger.post."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import add, attrgetter
+from typing import Final, cast
+from zoneinfo import ZoneInfo
+
+from django.db import connection, transaction
+
+from usage import histograms
+from usage.copying import array_cell, cells, copy
+from usage.events import UsageEvent
+from usage.spans import Span, at, edges_s, floor_s
+
+TABLES: Final[Mapping[Span, str]] = {
+    "minute": "usage_minuterollup",
+    "hour": "usage_hourrollup",
+    "day": "usage_dayrollup",
+    "month": "usage_dayrollup",
+}
+KEY: Final = ("tenant_id", "starts_at", "key_id", "alias", "backend", "status")
+SUMS: Final = (
+    "requests", "errors", "refused", "blocked", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano",
+)  # fmt: skip
+HISTOGRAMS: Final = ("durations", "first_tokens")
+NO_TENANT_ZONE: Final = "UTC"  # of a tenant that was deleted before its last events were posted
+_LOCK: Final = 0x5365_6B69_7368_6F06  # see lock()
+_DAYS_MOST: Final = 100_000
+
+_Key = tuple[str, int, str, str, str, int]  # KEY, with starts_at in Unix seconds
+
+
+@dataclass(slots=True)
+class Totals:
+    """What one row shall be raised by."""
+
+    requests: int = 0
+    errors: int = 0
+    refused: int = 0
+    blocked: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nano: int = 0
+    durations: list[int] = field(default_factory=lambda: [0] * histograms.SIZE)
+    first_tokens: list[int] = field(default_factory=lambda: [0] * histograms.SIZE)
+
+    def count(self, event: UsageEvent) -> None:
+        """A correction (part 1 and up) is no call of its own: it adds tokens and cost alone."""
+        self.prompt_tokens += event.prompt_tokens
+        self.cached_tokens += event.cached_tokens
+        self.completion_tokens += event.completion_tokens
+        self.cost_nano += event.cost_nano
+        if event.part:
+            return
+        self.requests += 1
+        if event.error_code == "content_blocked":
+            self.blocked += 1
+        elif event.outcome == "refused":
+            self.refused += 1
+        elif event.outcome in ("failed", "timeout", "lost"):
+            self.errors += 1
+        if event.outcome != "refused":
+            self.durations[histograms.bucket(event.duration_ms)] += 1
+            if event.first_token_ms is not None:
+                self.first_tokens[histograms.bucket(event.first_token_ms)] += 1
+
+    def __add__(self, other: "Totals") -> "Totals":
+        both = Totals(
+            durations=list(map(add, self.durations, other.durations)),
+            first_tokens=list(map(add, self.first_tokens, other.first_tokens)),
+        )
+        for name in SUMS:
+            setattr(both, name, getattr(self, name) + getattr(other, name))
+        return both
+
+
+_sums: Final = attrgetter(*SUMS)
+
+
+def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> None:
+    """Raise the rollups by `events`, inside the caller's transaction. zone_of: of every tenant among them, from zones().
+
+    Rows are written in one order, so that two who post at once wait for each other and never in a circle.
+    """
+    minutes: dict[_Key, Totals] = {}
+    for event in events:
+        starts_s = int(event.created_s // 60) * 60
+        key = (event.tenant_id, starts_s, event.key_id, event.alias, event.backend or "", event.status)
+        totals = minutes.get(key)
+        if totals is None:
+            totals = minutes[key] = Totals()
+        totals.count(event)
+    hours = _merged("hour", minutes, zone_of)
+    spans = {"minute": minutes, "hour": hours, "day": _merged("day", hours, zone_of)}
+    with connection.cursor() as cursor:
+        cursor.execute(_MAKE_STAGE)
+        cursor.execute("DELETE FROM usage_raise")
+        copy("usage_raise", ("span", *_COLUMNS), (line for span, rows in spans.items() for line in _lines(span, rows)))
+        for span in spans:
+            cursor.execute(_RAISE.format(span=span))
+
+
+def lock(*, alone: bool) -> None:
+    """For the caller's transaction: post beside others who post; or alone, as is needed to change a reporting zone too.
+
+    A statement of its own, so that the next one sees what those waited for have committed.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(%s)", [_LOCK])
+
+
+def zones(tenant_ids: Collection[str]) -> dict[str, ZoneInfo]:
+    """The zones in which the tenants' hours and days are cut; they stay so while the caller has the lock."""
+    ids = list(tenant_ids)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO usage_reportingzone (tenant_id, time_zone)
+            SELECT id, coalesce(tenant.time_zone, %s) FROM unnest(%s::uuid[]) AS id
+                LEFT JOIN accounts_tenant AS tenant USING (id) LEFT JOIN usage_reportingzone AS zone ON zone.tenant_id = id
+            WHERE zone.tenant_id IS NULL ORDER BY id ON CONFLICT DO NOTHING
+            """,
+            [NO_TENANT_ZONE, ids],
+        )
+        cursor.execute(
+            "SELECT given, time_zone FROM unnest(%s::text[]) AS given JOIN usage_reportingzone ON tenant_id = given::uuid",
+            [ids],
+        )
+        return {tenant_id: zone_named(name) for tenant_id, name in cursor.fetchall()}
+
+
+def realign() -> int:
+    """Follow tenants whose time zone was changed: cut their days anew, from their hours. How many tenants.
+
+    Hours stay as they were cut; one that was cut in a zone half an hour off counts in the day it began in.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT tenant.id::text, tenant.time_zone FROM usage_reportingzone AS zone
+                JOIN accounts_tenant AS tenant ON tenant.id = zone.tenant_id
+            WHERE tenant.time_zone <> zone.time_zone
+            """
+        )
+        changed: list[tuple[str, str]] = cursor.fetchall()
+    for tenant_id, name in changed:
+        _realign(tenant_id, name)
+    return len(changed)
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """A name that is no zone (any more) is UTC: it must not keep every tenant's events from being posted."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError):
+        return ZoneInfo(NO_TENANT_ZONE)
+
+
+def summed(column: str) -> str:
+    """SQL: the histograms of a group of rows, added up bucket by bucket."""
+    return "ARRAY[" + ", ".join(f"sum({column}[{n}])::int" for n in range(1, histograms.SIZE + 1)) + "]"
+
+
+def _merged(span: Span, rows: Mapping[_Key, Totals], zone_of: Mapping[str, ZoneInfo]) -> dict[_Key, Totals]:
+    """Rows of a finer span, in rows of `span`."""
+    merged: dict[_Key, Totals] = {}
+    starts: dict[tuple[str, int], int] = {}
+    for (tenant_id, finer_s, key_id, alias, backend, status), totals in rows.items():
+        starts_s = starts.get((tenant_id, finer_s))
+        if starts_s is None:
+            starts_s = starts[tenant_id, finer_s] = floor_s(span, finer_s, zone_of[tenant_id])
+        key = (tenant_id, starts_s, key_id, alias, backend, status)
+        merged[key] = merged[key] + totals if key in merged else totals
+    return merged
+
+
+def _lines(span: str, rows: Mapping[_Key, Totals]) -> Iterator[str]:
+    """As COPY takes them, in the order of _COLUMNS after the span."""
+    for (tenant_id, starts_s, key_id, alias, backend, status), totals in rows.items():
+        yield (
+            f"{span}\t{tenant_id}\t{at(starts_s)}\t{key_id}\t{cells(alias, backend)}\t{status}\t"
+            + "\t".join(map(str, _sums(totals)))
+            + f"\t{array_cell(totals.durations)}\t{array_cell(totals.first_tokens)}\n"
+        )
+
+
+def _raised(column: str) -> str:
+    return f"ARRAY[{', '.join(f'held.{column}[{n}] + EXCLUDED.{column}[{n}]' for n in range(1, histograms.SIZE + 1))}]"
+
+
+# Emptied at the end of each transaction.
+_MAKE_STAGE: Final = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS usage_raise (span text, LIKE usage_minuterollup) ON COMMIT DELETE ROWS"
+)
+_COLUMNS: Final = (*KEY, *SUMS, *HISTOGRAMS)
+_RAISE: Final = f"""
+    INSERT INTO usage_{{span}}rollup AS held ({", ".join(_COLUMNS)})
+    SELECT {", ".join(_COLUMNS)} FROM usage_raise WHERE span = '{{span}}' ORDER BY {", ".join(KEY)}
+    ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET
+        {", ".join(f"{name} = held.{name} + EXCLUDED.{name}" for name in SUMS)},
+        {", ".join(f"{name} = {_raised(name)}" for name in HISTOGRAMS)}
+"""  # noqa: S608 - own names
+
+
+def _realign(tenant_id: str, name: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        lock(alone=True)
+        cursor.execute("SELECT min(starts_at), max(starts_at) FROM usage_hourrollup WHERE tenant_id = %s", [tenant_id])
+        first, last = cast("tuple[datetime | None, datetime | None]", cursor.fetchone())
+        cursor.execute("DELETE FROM usage_dayrollup WHERE tenant_id = %s", [tenant_id])
+        if first is not None and last is not None:
+            days = _days(first, last, zone_named(name))
+            sums = [f"sum({column})::bigint" for column in SUMS] + [summed(column) for column in HISTOGRAMS]
+            cursor.execute(
+                f"""
+                INSERT INTO usage_dayrollup ({", ".join((*KEY, *SUMS, *HISTOGRAMS))})
+                SELECT tenant_id, (%(days)s::timestamptz[])[width_bucket(starts_at, %(days)s::timestamptz[])] AS day,
+                    key_id, alias, backend, status, {", ".join(sums)}
+                FROM usage_hourrollup WHERE tenant_id = %(tenant_id)s
+                GROUP BY tenant_id, day, key_id, alias, backend, status
+                """,  # noqa: S608 - own names
+                {"days": days, "tenant_id": tenant_id},
+            )
+        cursor.execute("UPDATE usage_reportingzone SET time_zone = %s WHERE tenant_id = %s", [name, tenant_id])
+
+
+def _days(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
+    edges = edges_s("day", first.timestamp(), last.timestamp() + 1, zone, most=_DAYS_MOST)
+    return [at(edge) for edge in edges or []]
