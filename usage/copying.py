@@ -11,6 +11,8 @@ from typing import Any, Final
 import orjson
 from django.db import connection
 
+from usage.spans import at
+
 LINES_AT_ONCE: Final = 200
 NULL: Final = "\\N"
 _SPECIAL: Final = re.compile(r"[\\\t\n\r]")
@@ -47,6 +49,11 @@ def json_cell(value: Any) -> str:
     if "\\u0000" in text:
         text = orjson.dumps(_without_nul(value)).decode()
     return text.translate(_ESCAPED)
+
+
+def time_cell(moment_s: float) -> str:
+    """Writing it without its zone, which is UTC, is twice as fast as with it (2026-11)."""
+    return f"{at(moment_s).replace(tzinfo=None)}+00"
 
 
 def array_cell(numbers: Sequence[int]) -> str:

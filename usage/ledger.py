@@ -7,7 +7,7 @@ from typing import Final
 from django.db import DatabaseError, connection, transaction
 
 from usage import months, rollups
-from usage.copying import NULL, cells, copy, json_cell
+from usage.copying import NULL, cells, copy, json_cell, time_cell
 from usage.events import UsageEvent
 from usage.spans import at
 
@@ -83,7 +83,7 @@ def _line(e: UsageEvent) -> str:
         e.client_request_id or "", e.end_user or "",
     )  # fmt: skip
     return (
-        f"{e.request_id}\t{at(e.created_s)}\t{e.tenant_id}\t{e.key_id}\t{e.prompt_tokens}\t{e.cached_tokens}\t"
+        f"{e.request_id}\t{time_cell(e.created_s)}\t{e.tenant_id}\t{e.key_id}\t{e.prompt_tokens}\t{e.cached_tokens}\t"
         f"{e.completion_tokens}\t{e.reserved_tokens}\t{e.cost_nano}\t{first_token}\t{e.duration_ms}\t{e.queue_ms}\t{e.part}\t"
         f"{e.status}\t{e.attempts}\t{e.stream}\t{e.clamped}\t{texts}\t"
         f"{json_cell(e.metadata)}\t{json_cell(e.limits)}\t{json_cell(e.price)}\n"

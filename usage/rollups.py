@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from django.db import connection, transaction
 
 from usage import histograms
-from usage.copying import array_cell, cells, copy
+from usage.copying import array_cell, cells, copy, time_cell
 from usage.events import UsageEvent
 from usage.spans import Span, at, edges_s, floor_s
 
@@ -94,11 +94,11 @@ def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> N
             totals = minutes[key] = Totals()
         totals.count(event)
     hours = _merged("hour", minutes, zone_of)
-    spans = {"minute": minutes, "hour": hours, "day": _merged("day", hours, zone_of)}
+    spans: dict[Span, dict[_Key, Totals]] = {"minute": minutes, "hour": hours, "day": _merged("day", hours, zone_of)}
     with connection.cursor() as cursor:
         cursor.execute(_MAKE_STAGE)
         cursor.execute("DELETE FROM usage_raise")
-        copy("usage_raise", ("span", *_COLUMNS), (line for span, rows in spans.items() for line in _lines(span, rows)))
+        copy("usage_raise", ("span", *_COLUMNS), _lines(spans))
         for span in spans:
             cursor.execute(_RAISE.format(span=span))
 
@@ -177,14 +177,20 @@ def _merged(span: Span, rows: Mapping[_Key, Totals], zone_of: Mapping[str, ZoneI
     return merged
 
 
-def _lines(span: str, rows: Mapping[_Key, Totals]) -> Iterator[str]:
-    """As COPY takes them, in the order of _COLUMNS after the span."""
-    for (tenant_id, starts_s, key_id, alias, backend, status), totals in rows.items():
-        yield (
-            f"{span}\t{tenant_id}\t{at(starts_s)}\t{key_id}\t{cells(alias, backend)}\t{status}\t"
-            + "\t".join(map(str, _sums(totals)))
-            + f"\t{array_cell(totals.durations)}\t{array_cell(totals.first_tokens)}\n"
-        )
+def _lines(spans: Mapping[Span, Mapping[_Key, Totals]]) -> Iterator[str]:
+    """As COPY takes them: the span, then _COLUMNS. What is the hour's only minute is written once for both."""
+    numbers: dict[int, str] = {}
+    for span, rows in spans.items():
+        for (tenant_id, starts_s, key_id, alias, backend, status), totals in rows.items():
+            written = numbers.get(id(totals))
+            if written is None:
+                written = numbers[id(totals)] = _numbers(totals)
+            yield f"{span}\t{tenant_id}\t{time_cell(starts_s)}\t{key_id}\t{cells(alias, backend)}\t{status}\t{written}\n"
+
+
+def _numbers(totals: Totals) -> str:
+    sums = "\t".join(map(str, _sums(totals)))
+    return f"{sums}\t{array_cell(totals.durations)}\t{array_cell(totals.first_tokens)}"
 
 
 def _raised(column: str) -> str:
