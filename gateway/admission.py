@@ -4,6 +4,7 @@ What it may cost: an upper bound of its prompt, and the longest output it may ha
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,11 +35,14 @@ learners: Final[defaultdict[str, BoundLearner]] = defaultdict(BoundLearner)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call before admission. output_tokens: the longest output of one choice; is_wished: the client named it."""
+    """A call before admission. output_tokens: the longest output of one choice; is_wished: the client named it.
+
+    context_tokens: of the roomiest deployment that may answer; None: not stated.
+    """
 
     principal: Principal
     alias: Alias
-    deployment: Deployment
+    context_tokens: int | None
     upstream: Upstream
     limits: tuple[BoundLimit, ...]
     choices: int
@@ -47,25 +51,36 @@ class Asked:
 
 
 def admit(
-    call: Call, principal: Principal, alias: Alias, deployment: Deployment, upstream: Upstream, prompt: Prompt, *, wished: bool
-) -> None:
-    """Hold what the call may cost in every limit of its key, alias and tenant, or in none.
+    call: Call,
+    principal: Principal,
+    alias: Alias,
+    reach: Sequence[Deployment],
+    upstream: Upstream,
+    prompt: Prompt,
+    *,
+    wished: bool,
+) -> int:
+    """Hold what the call may cost in every limit of its key, alias and tenant, or in none. Returns its tokens, for its weight.
 
-    prompt: measured. wished: the client itself named a limit of its output. Sets the output limit that was reserved for
-    in upstream.fields, so that the generation cannot outrun it.
+    reach: the deployments that may answer, the first one first; what is held is enough for any. prompt: measured. wished:
+    the client itself named a limit of its output. Sets the output limit that was reserved for in upstream.fields, so that
+    the generation cannot outrun it.
     Raises TokenQuotaExceeded, ConcurrencyLimitExceeded, RequestRateExceeded, Overloaded.
     """
     limits = bind(principal.tenant, principal.key, alias)
     choices = upstream.fields.get("n") or 1
-    asked = Asked(principal, alias, deployment, upstream, limits, choices, output_limit(upstream, deployment), wished)
-    learner = learners[deployment.name]
-    answer, output = take(call, asked, learner.upper_bound_tokens(prompt)), asked.output_tokens
-    if isinstance(answer, Refusal) and an_exact_count_helps(answer, asked, learner.realistic_tokens(prompt)):
-        exact = count_prompt_tokens(deployment, upstream.fields)
+    context_tokens = roomiest(reach)
+    output_tokens = output_limit(upstream, reach[0].max_model_len, context_tokens)
+    asked = Asked(principal, alias, context_tokens, upstream, limits, choices, output_tokens, wished)
+    bound = max(learners[deployment.name].upper_bound_tokens(prompt) for deployment in reach)
+    realistic = learners[reach[0].name].realistic_tokens(prompt)
+    answer, output = take(call, asked, bound), asked.output_tokens
+    if isinstance(answer, Refusal) and an_exact_count_helps(answer, asked, realistic):
+        exact = count_prompt_tokens(reach[0], upstream.fields)
         if exact is not None:
             answer = take(call, asked, exact)
     if isinstance(answer, Refusal) and (shorter := shortened(answer, asked)):
-        answer, output = take(call, replace(asked, output_tokens=shorter), learner.upper_bound_tokens(prompt)), shorter
+        answer, output = take(call, replace(asked, output_tokens=shorter), bound), shorter
         call.is_clamped = True
     if isinstance(answer, Refusal):
         call.limit_states = answer.states
@@ -75,24 +90,31 @@ def admit(
         call.limit_states = answer.states
     if limits:
         upstream.fields["max_tokens"] = output
+    return realistic + output * choices
 
 
-def output_limit(upstream: Upstream, deployment: Deployment) -> int:
+def roomiest(reach: Sequence[Deployment]) -> int | None:
+    """The largest context among them, tokens; None when one of them states none."""
+    contexts = [context for deployment in reach if (context := deployment.max_model_len) is not None]
+    return max(contexts) if len(contexts) == len(reach) else None
+
+
+def output_limit(upstream: Upstream, first_context: int | None, context: int | None) -> int:
     """The longest output of one choice: the client's or the alias's limit, never beyond the context.
 
+    first_context: of the deployment that is asked first, which bounds an answer whose length nobody named.
     What the prompt takes of the context is the backend's to subtract: it does so exactly, and silently.
     """
     wished: int | None = upstream.fields.get("max_tokens")
-    if deployment.max_model_len is None:
-        return wished or OUTPUT_DEFAULT_TOKENS
-    most = max(1, deployment.max_model_len - 1)
-    return min(wished or most, most)
+    if wished is None:
+        return OUTPUT_DEFAULT_TOKENS if first_context is None else max(1, first_context - 1)
+    return wished if context is None else min(wished, max(1, context - 1))
 
 
 def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal | None:
     """Reserve for a prompt of at most `prompt_tokens`. None: Redis is out, and there is nothing to enforce."""
     output_tokens = asked.output_tokens * asked.choices
-    context = asked.deployment.max_model_len
+    context = asked.context_tokens
     if context is not None:
         prompt_tokens = min(prompt_tokens, context)
         if asked.choices == 1:  # prompt and output together fit the context, whatever each of them is

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from uuid_utils.compat import uuid7
@@ -22,17 +22,31 @@ from usage.reservation import LimitState, Reservation
 _log = structlog.get_logger("gateway")
 
 
+class Place(Protocol):
+    """A place under a deployment's ceiling, as routing/slots.py gives them out."""
+
+    queue_ms: int
+
+    def abandon(self) -> None:
+        """Whoever waits for it does so no longer."""
+
+    def release(self) -> None:
+        """The next call may have it."""
+
+
 class Call:
     """Filled in by each station as the call passes it; `end` writes the log line, the metrics and the usage event.
 
-    `abandon` is called from another greenlet when the client has left: it breaks off whatever the call waits for.
+    `abandon` is called from another greenlet when the client has left, `break_off` when this process has to end: they end
+    whatever the call waits for.
     """
 
     __slots__ = (
-        "_abort", "_lock", "alias", "attempts", "backend", "client_left", "client_request_id", "created_s",
-        "deadline", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error", "first_token_ms",
-        "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "metadata", "price", "principal", "prompt",
-        "record", "request_id", "reservation", "retry_count", "started", "stop_watching", "stream",
+        "__weakref__", "_abort", "_lock", "_places", "alias", "attempts", "backend", "client_left", "client_request_id",
+        "created_s", "deadline", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error", "first_token_ms",
+        "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "metadata", "patience_s",
+        "price", "principal", "prompt", "record", "request_id", "reservation", "retry_count", "started", "stop_watching",
+        "stream",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +66,9 @@ class Call:
         self.is_handed_over = False  # a relay holds the call and will end it
         self.ended = False
         self.client_left = False
+        self.is_broken_off = False
         self.stream = False
+        self.patience_s: float | None = None  # the longest silence the client itself says it waits through
         self.alias = ""
         self.deployment: str | None = None
         self.backend: str | None = None
@@ -69,20 +85,43 @@ class Call:
         self.is_clamped = False
         self.stop_watching: Callable[[], None] = lambda: None
         self._abort: Callable[[], None] | None = None
+        self._places: list[Place] = []
         self._lock = threading.Lock()
         metrics.IN_FLIGHT.inc()
 
-    def on_abandon(self, abort: Callable[[], None]) -> None:
-        """What to break off if the client leaves; called at once when it has left already."""
+    def hold(self, place: Place, abort: Callable[[], None]) -> None:
+        """Keep `place` until the call ends. It, and what `abort` ends, is what the call waits for from now on."""
+        self._places.append(place)
         self._abort = abort
-        if self.client_left:
-            abort()
+        if self.is_over:
+            self._cancel()
 
     def abandon(self) -> None:
         """The client is gone. Safe from any greenlet, at any time."""
         self.client_left = True
+        self._cancel()
+
+    def break_off(self) -> None:
+        """This process ends: the client is told so. Safe from any greenlet, at any time."""
+        if not self.client_left:
+            self.is_broken_off = True
+            self._cancel()
+
+    @property
+    def is_over(self) -> bool:
+        """Is it cancelled, by whomever?"""
+        return self.client_left or self.is_broken_off
+
+    def _cancel(self) -> None:
+        for place in self._places:
+            place.abandon()
         if self._abort is not None:
             self._abort()
+
+    @property
+    def queue_ms(self) -> int:
+        """How long it waited for its places."""
+        return sum(place.queue_ms for place in self._places)
 
     def elapsed_ms(self) -> int:
         return int((time.monotonic() - self.started) * 1000)
@@ -94,6 +133,8 @@ class Call:
                 return
             self.ended = True
         self.stop_watching()
+        for place in self._places:
+            place.release()
         duration_ms = self.elapsed_ms()
         metrics.IN_FLIGHT.dec()
         if self.is_probe:
@@ -138,6 +179,7 @@ class Call:
             completion_tokens=usage.completion_tokens,
             usage_source=usage.source,
             first_token_ms=self.first_token_ms,
+            queue_ms=self.queue_ms,
             duration_ms=duration_ms,
             attempts=self.attempts,
             client_request_id=self.client_request_id,
@@ -175,9 +217,15 @@ class Call:
                 "completion_tokens": usage.completion_tokens,
                 "usage_source": usage.source,
                 "first_token_ms": self.first_token_ms,
+                "queue_ms": self.queue_ms,
                 "client_retry": self.retry_count,
             }
         return {name: value for name, value in line.items() if value is not None}
+
+
+def in_time_s(patience_s: float) -> float:
+    """When to answer a client that gives up after `patience_s` of silence: a little before, as it began to count before us."""
+    return max(patience_s / 2, patience_s - min(2.0, max(0.2, patience_s / 10)))
 
 
 def limit_seen(state: LimitState) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """complete(): one call to a model, as a sentence. Read this first; each verb has its own room.
 
-resolve the alias -> shape the request for it -> take the first backend's answer -> relay it, or return it whole
+resolve the alias -> shape the request for it -> hold what it may cost -> take the first backend's answer -> relay it, or
+return it whole
 """
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Final
 
 from django.conf import settings
@@ -13,28 +16,27 @@ from gateway import lifecycle
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
 from gateway.api.errors import error_event
-from gateway.call import Call
+from gateway.call import Call, in_time_s
 from gateway.config import directory
-from gateway.config.documents import Alias, Deployment
-from gateway.exceptions import (
-    ClientLeft,
-    GatewayError,
-    InternalError,
-    ModelNotFound,
-    Overloaded,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
+from gateway.config.documents import Deployment
+from gateway.endings import ending_of, error_of, recorded_code
+from gateway.exceptions import ClientLeft, ModelNotFound, Overloaded, UpstreamUnavailable
 from gateway.principal import Principal
+from gateway.routing.affinity import beginning
+from gateway.routing.choice import Facts
+from gateway.routing.road import Road, drawn
 from gateway.upstream.answers import read_answer, shown
+from gateway.upstream.attempt import Attempt
 from gateway.upstream.client import UpstreamResponse
-from gateway.upstream.encoding import encode, end_user_label, facts_of
-from gateway.upstream.metering import CEILING_TOKENS, Meter, Usage
-from gateway.upstream.opening import first_answer
+from gateway.upstream.encoding import Bodies, end_user_label, facts_of
+from gateway.upstream.errors import UpstreamGarbage, UpstreamSilence, UpstreamStalled
+from gateway.upstream.metering import CEILING_TOKENS, NO_USAGE, Meter, Usage
+from gateway.upstream.opening import Asked, first_answer
 from gateway.upstream.pace import Pace
 from gateway.upstream.relay import Relay
 from gateway.upstream.sse import EventRewriter
-from usage.estimates import measure
+from gateway.upstream.tokenizing import count_prompt_tokens
+from usage.estimates import Prompt, measure
 from usage.events import Outcome
 from usage.reservation import Progress, Reservation
 from usage.store import StoreUnavailable
@@ -52,117 +54,151 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     Raises GatewayError: ModelNotFound, InvalidRequest, ContextLengthExceeded, Overloaded, UpstreamUnavailable,
     UpstreamTimeout, ClientLeft.
     """
-    alias, deployment = resolve(call, principal, request.model)
-    upstream = shape(call, principal, request, alias)
-    body = admitted(call, principal, request, alias, deployment, upstream)
-    meter = partial(meter_for, upstream, deployment, call)
+    road = resolve(call, principal, request.model)
+    upstream = shape(call, principal, request, road)
+    asked = admitted(call, principal, request, road, upstream)
+    meter = partial(meter_for, call, upstream)
     try:
         if request.stream:
-            return first_answer(call, deployment, body, receive=partial(relayed, call, request, meter))
-        return first_answer(call, deployment, body, receive=partial(whole, call, meter))
+            return first_answer(call, asked, receive=partial(relayed, call, request, meter))
+        return first_answer(call, asked, receive=partial(whole, call, meter))
     except ClientLeft:
-        usage = usage_at_leaving(call, upstream) if not request.stream else meter().usage()
+        usage = usage_at_leaving(call, upstream) if not request.stream else NO_USAGE
         call.end(status=499, outcome="client_left", error_code="client_left", usage=usage)
         raise
 
 
-def resolve(call: Call, principal: Principal, model: str) -> tuple[Alias, Deployment]:
-    """The alias the client named, if it is this key's, and what it stands for."""
+def resolve(call: Call, principal: Principal, model: str) -> Road:
+    """The alias the client named, if it is this key's, and the deployments that stand behind it for this call."""
     alias = principal.alias(model)
     if alias is None:
         raise ModelNotFound(model)
     call.alias = alias.name
     try:
-        deployment = directory.current().platform().deployments.get(alias.deployment)
+        deployments = directory.current().platform().deployments
     except StoreUnavailable:
         raise Overloaded(retry_after_s=1) from None
-    if deployment is None:
+    first = deployments.get(drawn(alias, call.request_id)) or deployments.get(alias.deployment)
+    if first is None:
         raise UpstreamUnavailable(alias.name)
-    call.deployment = deployment.name
-    return alias, deployment
+    call.deployment = first.name
+    return Road(deployments, alias, first)
 
 
-def shape(call: Call, principal: Principal, request: ChatRequest, alias: Alias) -> Upstream:
+def shape(call: Call, principal: Principal, request: ChatRequest, road: Road) -> Upstream:
     """The request as this alias and tenant allow it; what the call's record needs of it is noted."""
-    upstream = for_alias(request, alias, principal.tenant)
+    upstream = for_alias(request, road.alias, principal.tenant)
     call.stream = request.stream
     call.dropped_params = upstream.dropped
     call.metadata = dict(request.metadata) if request.metadata else None
     call.end_user = end_user_label(principal.tenant, request.user)
+    if call.patience_s is not None and not request.stream:  # a stream has comments to keep its client patient
+        call.deadline = min(call.deadline, call.started + in_time_s(call.patience_s))
     return upstream
 
 
-def admitted(
-    call: Call, principal: Principal, request: ChatRequest, alias: Alias, deployment: Deployment, upstream: Upstream
-) -> bytes:
-    """The request as the backend gets it, once what it may cost is held; with the output limit that was reserved for."""
-    body = encode(upstream.fields, request, deployment, principal.tenant)
-    asked = upstream.fields.get("max_tokens")
-    call.prompt = measure(body, **facts_of(upstream.fields["messages"]))
-    admit(call, principal, alias, deployment, upstream, call.prompt, wished=request.max_tokens is not None)
-    if upstream.fields.get("max_tokens") != asked:
-        return encode(upstream.fields, request, deployment, principal.tenant)
-    return body
+def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road, upstream: Upstream) -> Asked:
+    """The request as the backends get it, once what it may cost is held; with the output limit that was reserved for."""
+    fields = upstream.fields
+    bodies = Bodies(fields, request, principal.tenant, road.first)
+    call.prompt = measure(bodies.of(road.first), **facts_of(fields["messages"]))
+    facts = Facts(
+        tenant_id=principal.tenant.id,
+        request_id=call.request_id,
+        prompt_tokens=prompt_tokens(call.prompt, road.first, upstream),
+        prefix_digest=beginning(fields["messages"], fields.get("tools")),
+    )
+    wished = request.max_tokens is not None
+    tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
+    if call.reservation is not None:
+        lifecycle.settling().hold(call.request_id, partial(Progress, call.reservation, 0, None))
+    return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
 
 
-def relayed(call: Call, request: ChatRequest, new_meter: Callable[[], Meter], response: UpstreamResponse) -> Relay:
+def prompt_tokens(prompt: Prompt, deployment: Deployment, upstream: Upstream) -> int:
+    """The likely number; the exact one where it decides which deployment has room for it."""
+    learner, context = learners[deployment.name], deployment.max_model_len
+    likely = learner.realistic_tokens(prompt)
+    if context is None or deployment.context_fallback is None:
+        return likely
+    is_in_doubt = likely < 2 * context and learner.upper_bound_tokens(prompt) >= context
+    return (count_prompt_tokens(deployment, upstream.fields) if is_in_doubt else None) or likely
+
+
+def relayed(
+    call: Call,
+    request: ChatRequest,
+    new_meter: Callable[[Deployment], Meter],
+    attempt: Attempt,
+    response: UpstreamResponse,
+) -> Relay:
     """A relay whose first event is there, or is only slow: until then the answer's status is open."""
-    meter = new_meter()
+    if not response.is_event_stream:
+        read_answer(response.read_all(ANSWER_MAX_BYTES, min(call.deadline, monotonic() + attempt.stall_max_s)))
+        raise UpstreamGarbage("a whole answer where a stream was asked for")
+    meter = new_meter(attempt.deployment)
 
-    def ended(outcome: Outcome, code: str | None) -> None:
+    def ended(outcome: Outcome, failure: str | None) -> None:
         if relay.first_event_at_s is not None:
             call.first_token_ms = int((relay.first_event_at_s - call.started) * 1000)
-        usage = meter.usage()
-        learn(call, usage)
-        call.end(status=200, outcome=outcome, error_code=code, usage=usage)
+        finish(call, attempt, outcome, meter.usage(), failure=failure)
 
+    keep_alive_s = min(settings.KEEP_ALIVE_COMMENT_S, in_time_s(call.patience_s or inf))
     relay = Relay(
         response,
         EventRewriter(
             completion_id=f"chatcmpl-{call.request_id}",
             alias=call.alias,
-            created_s=None,
+            created_s=int(call.created_s),
             shows_usage=request.include_usage,
             shows_running_usage=request.continuous_usage,
         ),
         meter,
-        error_event=lambda code: error_event(error_of(code, call.alias)),
+        error_event=lambda failure: error_event(error_of(failure, call.alias)),
         on_end=ended,
+        on_first_event=attempt.note_first_token,
+        is_broken_off=lambda: call.is_broken_off,
         deadline=call.deadline,
-        first_event_deadline=call.started + settings.FIRST_TOKEN_MAX_S,
-        keep_alive_s=settings.KEEP_ALIVE_COMMENT_S,
+        first_event_deadline=attempt.first_token_deadline,
+        stall_max_s=attempt.stall_max_s,
+        keep_alive_s=keep_alive_s,
     )
     if call.reservation is not None:
         lifecycle.settling().hold(call.request_id, partial(progress, call.reservation, meter))
-    relay.wait_for_first_event(settings.KEEP_ALIVE_COMMENT_S)
+    relay.wait_for_first_event(keep_alive_s)
+    attempt.commit()
     call.is_handed_over = True
     return relay
 
 
-def whole(call: Call, new_meter: Callable[[], Meter], response: UpstreamResponse) -> bytes:
-    """A plain answer, read to its end, sanitised and metered."""
+def whole(call: Call, new_meter: Callable[[Deployment], Meter], attempt: Attempt, response: UpstreamResponse) -> bytes:
+    """A plain answer, read to its end, sanitised and metered. vLLM sends it when it is whole: the rest comes at once."""
     try:
-        answer = read_answer(response.read_all(ANSWER_MAX_BYTES, call.deadline))
-        response.close(reuse=True)
-    finally:
-        response.close(reuse=False)
-    body = shown(answer, completion_id=f"chatcmpl-{call.request_id}", alias=call.alias)
-    meter = new_meter()
+        body = response.read_all(ANSWER_MAX_BYTES, min(call.deadline, monotonic() + attempt.stall_max_s))
+    except UpstreamSilence:
+        raise UpstreamStalled("half an answer") from None
+    answer = read_answer(body)
+    response.close(reuse=True)
+    body = shown(answer, completion_id=f"chatcmpl-{call.request_id}", alias=call.alias, created_s=int(call.created_s))
+    meter = new_meter(attempt.deployment)
     meter.note_answer(answer.get("usage"), completion_estimate_tokens=len(body) // BYTES_A_TOKEN)
     usage = meter.usage()
-    pace.note(call.deployment or "", tokens=usage.completion_tokens // len(answer["choices"]), seconds=call.elapsed_ms() / 1000)
-    learn(call, usage)
-    call.end(status=200, outcome="completed", usage=usage)
+    tokens = usage.completion_tokens // len(answer["choices"])
+    pace.note(attempt.deployment.name, tokens=tokens, seconds=attempt.elapsed_s())
+    finish(call, attempt, "completed", usage)
     return body
 
 
-def learn(call: Call, usage: Usage) -> None:
-    """Let the bounds of this deployment's prompts know what this one came to."""
-    if usage.source == "backend" and call.prompt is not None and call.deployment is not None:
-        learners[call.deployment].note(call.prompt, usage.prompt_tokens)
+def finish(call: Call, attempt: Attempt, outcome: Outcome, usage: Usage, *, failure: str | None = None) -> None:
+    """An answer is over. failure: in a word, how it failed. Told to all who learn from it; the call ends with it."""
+    if usage.source == "backend" and call.prompt is not None:
+        learners[attempt.deployment.name].note(call.prompt, usage.prompt_tokens)
+    ending = failure or ending_of(outcome, usage)
+    attempt.end(ending, is_its_fault=monotonic() < call.deadline)
+    call.end(status=200, outcome=outcome, error_code=recorded_code(ending, call.alias), usage=usage)
 
 
-def meter_for(upstream: Upstream, deployment: Deployment, call: Call) -> Meter:
+def meter_for(call: Call, upstream: Upstream, deployment: Deployment) -> Meter:
     """A meter of its own for each try: what a failed backend generated is nobody's."""
     return Meter(
         choices=upstream.fields.get("n") or 1,
@@ -186,12 +222,3 @@ def progress(reservation: Reservation, meter: Meter) -> Progress:
     """How far a live call is, for its lease."""
     usage = meter.usage()
     return Progress(reservation, usage.completion_tokens, usage.prompt_tokens or None)
-
-
-def error_of(code: str, alias: str) -> GatewayError:
-    """The error for the code that a relay ended with."""
-    known: dict[str, Callable[[], GatewayError]] = {
-        "upstream_timeout": lambda: UpstreamTimeout(alias),
-        "upstream_unavailable": lambda: UpstreamUnavailable(alias),
-    }
-    return known.get(code, InternalError)()

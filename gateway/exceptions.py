@@ -44,6 +44,11 @@ class GatewayError(Exception):
         super().__init__(self.message)
 
     @property
+    def recorded_code(self) -> str:
+        """The code in the call's log line and usage event: tells apart what a client need not."""
+        return self.code
+
+    @property
     def detail(self) -> str:
         """The sentence of the `detail` dialect; the message, unless that dialect has words of its own."""
         return self.message
@@ -163,10 +168,15 @@ class RequestRateExceeded(RateLimited):
 
 
 class AliasError(GatewayError):
-    """A failure told in the name of the alias, the only name a client knows."""
+    """A failure told in the name of the alias, the only name a client knows. ending: how the last backend failed, a word."""
 
-    def __init__(self, alias: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(self.sentence(alias), retry_after_s=retry_after_s)
+    def __init__(self, alias: str, *, ending: str | None = None) -> None:
+        super().__init__(self.sentence(alias))
+        self.ending = ending
+
+    @property
+    def recorded_code(self) -> str:
+        return self.code if self.ending is None else f"upstream_{self.ending}"
 
     @staticmethod
     def sentence(alias: str) -> str:
@@ -180,7 +190,7 @@ class UpstreamUnavailable(AliasError):
 
 
 class UpstreamTimeout(AliasError):
-    """No first byte in time, or the call's whole time is over."""
+    """No first byte in time, a silence that is too long, or the call's whole time is over."""
 
     status, type, code = 504, "upstream_unavailable", "upstream_timeout"
 

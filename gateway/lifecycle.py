@@ -1,13 +1,21 @@
 """Start and end of a gateway worker: what lives as long as the process is built here, once, and taken down here."""
 
 import time
+from typing import Final
+from weakref import WeakSet
 
 import gevent
 import redis
 from django.conf import settings
+from uuid_utils.compat import uuid7
 
-from gateway import call_log, last_used
+from gateway import call_log, last_used, metrics
+from gateway.call import Call
 from gateway.config import directory
+from gateway.routing.board import board
+from gateway.routing.exchange import Exchange
+from gateway.routing.health import Health
+from gateway.upstream.attempt import give_up_where_it_hangs
 from gateway.upstream.client import IDLE_MAX_S
 from gateway.upstream.opening import client
 from usage.degraded import LocalLimiter
@@ -17,22 +25,55 @@ from usage.settling import Settling
 from usage.spool import Spool
 from usage.store import connect
 
+HUNG_LOOK_S: Final = 1.0
+
 _store: redis.Redis | None = None
 _settling: Settling | None = None
+_health: Health | None = None
+_is_stopping = False
+_calls: Final[WeakSet[Call]] = WeakSet()
 
 
 def start() -> None:
-    """Called in each worker before its first request: log, configuration, quota and spool."""
-    global _settling, _store  # noqa: PLW0603 - the one place that writes them
+    """Called in each worker before its first request: log, configuration, quota and spool, the backends' health."""
+    global _health, _settling, _store  # noqa: PLW0603 - the one place that writes them
     call_log.configure()
-    directory.start()
+    configuration = directory.start()
     _store = connect(settings.REDIS_URL)
     spool = Spool(settings.SPOOL_FOLDER, max_bytes=settings.SPOOL_MAX_BYTES)
     local = LocalLimiter(settings.GATEWAY_WORKERS, max_s=settings.DEGRADED_MAX_S)
     _settling = Settling(_store, spool, local)
     gevent.spawn(_settling.run)
     gevent.spawn(spool.run)
+    _health = Health(board, Exchange(_store, uuid7().hex), configuration.platform)
+    gevent.spawn(_health.run)
+    metrics.show(metrics.Backends(board.totals))
     gevent.spawn(_drop_idle_connections)
+    gevent.spawn(_look_for_hung_backends)
+
+
+def note_call(call: Call) -> None:
+    """A call has come; it is broken off if it outlives this worker's grace."""
+    _calls.add(call)
+
+
+def begin_stop() -> None:
+    """SIGTERM: calls that run may go on for GRACE_S, and /readyz says 503 from now on. Safe in a signal handler."""
+    global _is_stopping  # noqa: PLW0603 - written here alone
+    if not _is_stopping:
+        _is_stopping = True
+        gevent.spawn_later(settings.GRACE_S, break_off_calls)
+
+
+def is_stopping() -> bool:
+    return _is_stopping
+
+
+def break_off_calls() -> None:
+    """The grace is over: who still waits gets an error event or a status, where the end of the process would cut it."""
+    for call in list(_calls):
+        if not call.ended:
+            call.break_off()
 
 
 def settling() -> Settling:
@@ -49,8 +90,16 @@ def _drop_idle_connections() -> None:
         client.drop_idle()
 
 
+def _look_for_hung_backends() -> None:
+    while True:
+        gevent.sleep(HUNG_LOOK_S)
+        give_up_where_it_hangs()
+
+
 def stop() -> None:
     """Called when the worker has served its last request: what was recorded goes out, or stays on the disk."""
+    if _health is not None:
+        _health.stop()
     if _settling is not None:
         _settling.stop()
 

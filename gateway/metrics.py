@@ -1,9 +1,13 @@
 """Every metric of the gateway, by name. Labels are names of configured things, never anything a client wrote."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from prometheus_client import REGISTRY as _PROCESS
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 CALLS = Counter("sekisho_calls", "Calls under /v1 that ended", ["tenant", "alias", "status", "outcome"])
 TOKENS = Counter("sekisho_tokens", "Tokens metered", ["tenant", "alias", "kind"])
@@ -21,6 +25,36 @@ DURATION = Histogram(
 )
 IN_FLIGHT = Gauge("sekisho_calls_in_flight", "Calls being served", multiprocess_mode="livesum")
 ATTEMPTS = Counter("sekisho_upstream_attempts", "Tries of a backend", ["backend", "result"])
+EJECTIONS = Counter("sekisho_backend_ejections", "Times that a backend was taken out", ["backend", "reason"])
+_STATES: Final = {"ejected": 0, "trial": 1, "unknown": 2, "healthy": 3}
+
+
+class Backends(Collector):
+    """What every worker knows of all backends: whichever answers /metrics tells it, and nothing is summed.
+
+    totals: each backend's name, state, and calls over all workers.
+    """
+
+    def __init__(self, totals: Callable[[], Iterable[tuple[str, str, int]]]) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        state = GaugeMetricFamily("sekisho_backend_state", "0 ejected, 1 trial, 2 unknown, 3 healthy", labels=["backend"])
+        in_flight = GaugeMetricFamily("sekisho_backend_in_flight", "Calls at a backend, of all workers", labels=["backend"])
+        for name, named_state, calls in self._totals():
+            state.add_metric([name], _STATES[named_state])
+            in_flight.add_metric([name], calls)
+        yield state
+        yield in_flight
+
+
+_live: list[Collector] = []
+
+
+def show(collector: Collector) -> None:
+    """Have `collector` asked whenever the metrics are rendered."""
+    _live.append(collector)
+    _PROCESS.register(collector)
 
 
 def render() -> bytes:
@@ -29,4 +63,6 @@ def render() -> bytes:
         return generate_latest(_PROCESS)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    for collector in _live:
+        registry.register(collector)
     return generate_latest(registry)

@@ -4,13 +4,13 @@ Whoever writes these rows does so inside a transaction: the note that publishes 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, ClassVar, Final, Self
 
 from django.contrib.postgres.fields import ArrayField
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.signals import post_save
@@ -22,7 +22,7 @@ from accounts.models import ApiKey, Tenant
 from gateway.api.chat_request import default_problems
 from gateway.api.fields import GRANTS, MAX_CHOICES, MAX_STOPS
 from gateway.api.languages import LANGUAGES
-from gateway.config import encryption
+from gateway.config import encryption, fallbacks
 from gateway.config.documents import base_url
 from gateway.config.limits import PRICE_MAX
 from usage import limits
@@ -35,8 +35,25 @@ ALIAS_NAME: Final = RegexValidator(
     _("Begin with a letter or digit; then also . _ / : and hyphens; 128 characters at most."),
 )
 PRICE_RANGE: Final = (MinValueValidator(0), MaxValueValidator(PRICE_MAX))
+TIER_MAX: Final = 9
+WAIT_MIN_S: Final = 0.05
+WAIT_MAX_S: Final = 86_400.0
 TEXT_MAX_LENGTH: Final = 2000
 DEFAULTS_MAX_LENGTH: Final = 16_384
+
+
+def _range(low: float, high: float, message: Any) -> tuple[MinValueValidator, MaxValueValidator]:
+    """Both ends inclusive; message: what is expected, whichever end is passed."""
+    return MinValueValidator(low, message), MaxValueValidator(high, message)
+
+
+CEILING: Final = (MinValueValidator(1, _("Give a ceiling of 1 call or more, or none for no ceiling.")),)
+TIER: Final = _range(0, TIER_MAX, _("Give a tier from 0, which is tried first, to 9."))
+WAIT: Final = _range(WAIT_MIN_S, WAIT_MAX_S, _("Give 0.05 to 86400 seconds, or none for what the installation's setting says."))
+QUEUE: Final = _range(
+    0, WAIT_MAX_S, _("Give 0 (never wait) to 86400 seconds, or none for what the installation's setting says.")
+)
+PERCENT: Final = _range(0, 100, _("Give the canary's share of the calls, from 0 to 100 percent."))
 
 
 def validate_base_url(text: str) -> None:
@@ -78,12 +95,16 @@ def validate_defaults(defaults: Any) -> None:
 
 
 class Backend(models.Model):
-    """One vLLM base URL. The credential is sent to it as Bearer; at rest it is encrypted."""
+    """One vLLM base URL. The credential is sent to it as Bearer; at rest it is encrypted.
+
+    is_draining: it gets no new calls; those it has come to their end. Switched by config/draining.py.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(_("name"), max_length=64, unique=True, validators=[NAME])
     url = models.CharField(max_length=500, validators=[validate_base_url])
     credential_ciphertext = models.TextField(blank=True, editable=False)
+    is_draining = models.BooleanField(default=False)
 
     class Meta:
         ordering: ClassVar = ["name"]
@@ -112,7 +133,12 @@ class Backend(models.Model):
 
 
 class Deployment(models.Model):
-    """One served model: vLLM's own name for it, and the backends that serve it, by weight."""
+    """One served model: vLLM's own name for it, and the backends that serve it, by tier and weight.
+
+    max_concurrent_calls: over all backends and workers. fallback, context_fallback: who takes a call over where every backend
+    is out, where the prompt does not fit; never in a circle. *_max_s: seconds a call may wait for its first token, between
+    two, and for a free place. What is None is not limited, not handed over, or as the settings say.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(_("name"), max_length=64, unique=True, validators=[NAME])
@@ -121,29 +147,85 @@ class Deployment(models.Model):
     )
     max_model_len = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])  # tokens
     schedules_by_priority = models.BooleanField(default=False)
+    max_concurrent_calls = models.PositiveIntegerField(null=True, blank=True, validators=CEILING)
+    fallback = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="+")
+    context_fallback = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="+")
+    first_token_max_s = models.FloatField(null=True, blank=True, validators=WAIT)
+    stall_max_s = models.FloatField(null=True, blank=True, validators=WAIT)
+    queue_max_s = models.FloatField(null=True, blank=True, validators=QUEUE)
 
     class Meta:
         ordering: ClassVar = ["name"]
         constraints: ClassVar = [
             models.CheckConstraint(condition=models.Q(max_model_len__gt=0), name="deployment_context_positive"),
+            models.CheckConstraint(condition=models.Q(max_concurrent_calls__gt=0), name="deployment_ceiling_positive"),
+            models.CheckConstraint(
+                condition=~models.Q(fallback=models.F("id")) & ~models.Q(context_fallback=models.F("id")),
+                name="deployment_falls_back_to_another",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(first_token_max_s__range=(WAIT_MIN_S, WAIT_MAX_S)), name="deployment_first_token_range"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(stall_max_s__range=(WAIT_MIN_S, WAIT_MAX_S)), name="deployment_stall_range"
+            ),
+            models.CheckConstraint(condition=models.Q(queue_max_s__range=(0, WAIT_MAX_S)), name="deployment_queue_range"),
         ]
 
     def __str__(self) -> str:
         return self.name
 
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        """Also those over several rows: where this one's fallbacks lead."""
+        super().validate_constraints(exclude)
+        rows = [*Deployment.objects.exclude(pk=self.pk), self]
+        errors: dict[str, Any] = {p.field: p.message for p in fallback_problems(rows) if p.deployment == self.name}
+        if errors:
+            raise ValidationError(errors)
+
+
+def fallback_problems(rows: Iterable[Deployment]) -> Iterator[fallbacks.Problem]:
+    """What is wrong with where `rows`, which are all there are, hand calls on to."""
+    return fallbacks.problems(_ways(rows))
+
+
+def users_first(rows: Iterable[Deployment]) -> list[str]:
+    """The names of `rows`, which are all there are, in an order in which they can be deleted."""
+    return fallbacks.users_first(_ways(rows))
+
+
+def _ways(rows: Iterable[Deployment]) -> dict[str, fallbacks.Ways]:
+    held = list(rows)
+    names: dict[Any, str] = {None: "", **{row.pk: row.name for row in held}}
+    return {
+        row.name: fallbacks.Ways(
+            fallback=names[row.fallback_id] or None,
+            context_fallback=names[row.context_fallback_id] or None,
+            max_model_len=row.max_model_len,
+        )
+        for row in held
+    }
+
 
 class PoolMember(models.Model):
-    """A backend's place in a deployment's pool; twice the weight gets twice the calls."""
+    """A backend's place in a deployment's pool; twice the weight gets twice the calls. tier: 0 is tried first.
+
+    max_concurrent_calls: of this deployment at this backend, over all workers; None: no ceiling.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     deployment = models.ForeignKey(Deployment, models.CASCADE, related_name="members")
     backend = models.ForeignKey(Backend, models.PROTECT, related_name="memberships")
     weight = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
+    tier = models.PositiveSmallIntegerField(default=0, validators=TIER)
+    max_concurrent_calls = models.PositiveIntegerField(null=True, blank=True, validators=CEILING)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["deployment", "backend"], name="pool_member_once"),
             models.CheckConstraint(condition=models.Q(weight__range=(1, 1000)), name="pool_member_weight_range"),
+            models.CheckConstraint(condition=models.Q(tier__range=(0, TIER_MAX)), name="pool_member_tier_range"),
+            models.CheckConstraint(condition=models.Q(max_concurrent_calls__gt=0), name="pool_member_ceiling_positive"),
         ]
 
     def __str__(self) -> str:
@@ -154,6 +236,7 @@ class ModelAlias(models.Model):
     """The model name a tenant's clients send. max_output_tokens None: the deployment's own limit.
 
     grants: privileged request fields this alias allows. defaults: request fields set where the client leaves them out.
+    canary: gets canary_percent of the calls in the place of deployment.
     price_*: units of the installation's currency per million tokens; none: calls cost nothing. price_cached None: cached
     prompt tokens cost what the others do.
     """
@@ -162,6 +245,8 @@ class ModelAlias(models.Model):
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="aliases")
     name = models.CharField(_("name"), max_length=128, validators=[ALIAS_NAME])
     deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="aliases")
+    canary = models.ForeignKey(Deployment, models.PROTECT, null=True, blank=True, related_name="canary_aliases")
+    canary_percent = models.PositiveSmallIntegerField(default=0, validators=PERCENT)
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     display_name = models.JSONField(default=dict, blank=True, validators=[validate_texts])
     description = models.JSONField(default=dict, blank=True, validators=[validate_texts])
@@ -185,6 +270,10 @@ class ModelAlias(models.Model):
             models.CheckConstraint(condition=models.Q(max_output_tokens__gt=0), name="alias_output_positive"),
             models.CheckConstraint(condition=models.Q(max_choices__range=(1, MAX_CHOICES)), name="alias_choices_range"),
             models.CheckConstraint(condition=models.Q(max_stops__range=(0, MAX_STOPS)), name="alias_stops_range"),
+            models.CheckConstraint(condition=models.Q(canary_percent__range=(0, 100)), name="alias_canary_percent_range"),
+            models.CheckConstraint(
+                condition=models.Q(canary_percent=0) | models.Q(canary__isnull=False), name="alias_canary_is_named"
+            ),
             models.CheckConstraint(
                 condition=models.Q(price_prompt=None, price_cached=None, price_completion=None)
                 | models.Q(price_prompt__isnull=False, price_completion__isnull=False),
@@ -198,6 +287,11 @@ class ModelAlias(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if self.canary_percent and self.canary_id is None:
+            text = _("A canary percent needs a canary: name its deployment, or give 0 percent.")
+            raise ValidationError({NON_FIELD_ERRORS: text})
 
 
 class LimitQuerySet(models.QuerySet["Limit"]):

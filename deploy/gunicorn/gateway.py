@@ -34,7 +34,8 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 # Under gevent this is also the limit on reading a request's head: at 75 s, 1,200 half-sent heads were a total outage.
 keepalive = 5
 timeout = 60  # a stall of the whole loop, not of a request
-graceful_timeout = 30
+# Calls may go on for the grace, are told then, and what they used is settled: only after that would gunicorn kill.
+graceful_timeout = int(env.number("SEKISHO_GRACE_S", 1800, low=0, high=86400)) + 15
 max_requests = 0  # a worker that recycles itself would cut streams
 
 http_parser = "python"  # the C parser lets obs-fold and bare LF through

@@ -14,6 +14,7 @@ from gateway.api import cors
 from gateway.call import Call
 from usage.events import Outcome
 
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 
 
@@ -29,6 +30,8 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
             record=lifecycle.record,
         )
         call.retry_count = _printable(request.META.get("HTTP_X_STAINLESS_RETRY_COUNT"))
+        call.patience_s = _seconds(request.META.get("HTTP_X_STAINLESS_READ_TIMEOUT"))
+        lifecycle.note_call(call)
         response = get_response(request)
         response["x-request-id"] = call.request_id
         if isinstance(response, HttpResponse):
@@ -49,8 +52,13 @@ def _outcome(call: Call, status: int) -> tuple[Outcome, str | None]:
     if call.error is None:
         return "completed", None
     if status == 504:
-        return "timeout", call.error.code
-    return ("failed" if status >= 500 else "refused"), call.error.code
+        return "timeout", call.error.recorded_code
+    return ("failed" if status >= 500 else "refused"), call.error.recorded_code
+
+
+def _seconds(text: str | None) -> float | None:
+    """A client's own limit of time; what is none is no reason to refuse it."""
+    return float(text) if text and _SECONDS.fullmatch(text) and float(text) > 0 else None
 
 
 def _printable(text: str | None) -> str | None:

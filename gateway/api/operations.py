@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
-from gateway import metrics
+from gateway import lifecycle, metrics
 from gateway.api.addresses import client_address, is_within
 from gateway.api.views import unsupported
 from gateway.config import directory
@@ -20,8 +20,10 @@ def live(request: Any) -> HttpResponse:
 
 
 def ready(request: Any) -> HttpResponse:
-    """200 once this worker holds a configuration; with the stores gone it still serves on, and so stays ready."""
+    """200 once this worker holds a configuration, until it is asked to end; with the stores gone it stays ready."""
     request.call.is_probe = True
+    if lifecycle.is_stopping():
+        return HttpResponse(b'{"status":"stopping"}', status=503, content_type="application/json")
     try:
         directory.current().platform()
     except StoreUnavailable:

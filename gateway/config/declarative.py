@@ -11,7 +11,7 @@ from django.db.models import Prefetch
 
 from accounts.models import ApiKey, Membership, Tenant
 from gateway.config import file_format, source
-from gateway.config.file_format import ALIAS, DEPLOYMENT, KEY, TENANT
+from gateway.config.file_format import ALIAS, DEPLOYMENT, KEY, POOL_MEMBER, TENANT
 from gateway.config.limits import PRICES, as_mapping, plain
 from gateway.config.plan import Planner
 from gateway.config.source import InvalidFile, Place, Problem, Refused
@@ -58,9 +58,10 @@ def apply(path: Path, *, secret_of: Callable[[str], str | None], dry_run: bool =
 def export() -> str:
     """The whole configuration but its secrets, every field named, in the order of names."""
     members = PoolMember.objects.select_related("backend").order_by("backend__name")
-    deployments = Deployment.objects.order_by("name").prefetch_related(Prefetch("members", queryset=members))
+    rows = Deployment.objects.select_related("fallback", "context_fallback").order_by("name")
+    deployments = rows.prefetch_related(Prefetch("members", queryset=members))
     content = {
-        "backends": [{"name": row.name, "url": row.url} for row in Backend.objects.order_by("name")],
+        "backends": [_backend(row) for row in Backend.objects.order_by("name")],
         "deployments": [_deployment(row) for row in deployments],
         "tenants": [_tenant(row) for row in Tenant.objects.prefetch_related("limits").order_by("slug")],
     }
@@ -91,15 +92,20 @@ def _perform(steps: list[Step]) -> tuple[Minted, ...]:
     return tuple(key for key in minted if key is not None)
 
 
+def _backend(row: Backend) -> dict[str, Any]:
+    return {"name": row.name, "url": row.url, "draining": row.is_draining}
+
+
 def _deployment(row: Deployment) -> dict[str, Any]:
     return {
-        **{name: getattr(row, name) for name in DEPLOYMENT.fields},
-        "backends": [{"backend": member.backend.name, "weight": member.weight} for member in row.members.all()],
+        **{name: _plain(getattr(row, name)) for name in DEPLOYMENT.fields},
+        "backends": [{name: _plain(getattr(member, name)) for name in POOL_MEMBER.fields} for member in row.members.all()],
     }
 
 
 def _tenant(row: Tenant) -> dict[str, Any]:
-    aliases = ModelAlias.objects.filter(tenant=row).select_related("deployment").prefetch_related("limits").order_by("name")
+    rows = ModelAlias.objects.filter(tenant=row).select_related("deployment", "canary")
+    aliases = rows.prefetch_related("limits").order_by("name")
     keys = ApiKey.objects.filter(tenant=row, revoked_at=None, successor=None).prefetch_related("limits").order_by("name")
     members = Membership.objects.filter(tenant=row).select_related("user").order_by("user__email")
     return {
@@ -113,13 +119,18 @@ def _tenant(row: Tenant) -> dict[str, Any]:
 
 def _alias(row: ModelAlias) -> dict[str, Any]:
     prices = {name: plain(price) for name in PRICES if (price := getattr(row, f"price_{name}")) is not None}
-    told = {"deployment": row.deployment.name, "price": prices or None, "limits": _limits(row)}
-    return {name: told[name] if name in told else getattr(row, name) for name in ALIAS.fields}
+    told = {"price": prices or None, "limits": _limits(row)}
+    return {name: told[name] if name in told else _plain(getattr(row, name)) for name in ALIAS.fields}
 
 
 def _key(row: ApiKey) -> dict[str, Any]:
     fields = {name: getattr(row, name) for name in KEY.fields if name not in ("secret", "secret_env", "limits")}
     return {**fields, "limits": _limits(row)}
+
+
+def _plain(value: Any) -> Any:
+    """Backends and deployments by their names."""
+    return value.name if isinstance(value, Backend | Deployment) else value
 
 
 def _limits(row: Tenant | ApiKey | ModelAlias) -> dict[str, Any]:

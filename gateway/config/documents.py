@@ -65,28 +65,51 @@ def base_url(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One vLLM base URL (scheme, host, port, optional path; without /v1). credential: sent as Bearer, None for none."""
+    """One vLLM base URL (scheme, host, port, optional path; without /v1). credential: sent as Bearer, None for none.
+
+    is_draining: it ends the calls it has and gets no new ones.
+    """
 
     name: str
     url: str
     credential: str | None = field(default=None, repr=False)
+    is_draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PoolMember:
+    """A backend's place in a pool. tier: 0 is tried first, the next where no backend of those before can take the call.
+
+    max_concurrent_calls: of this deployment at this backend, over all workers; None: no ceiling.
+    """
+
     backend: Backend
     weight: int
+    tier: int = 0
+    max_concurrent_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One served model with its backends. served_model: vLLM's own name for it, never shown to a client."""
+    """One served model with its backends. served_model: vLLM's own name for it, never shown to a client.
+
+    max_concurrent_calls: over all its backends and workers; None: no ceiling. fallback, context_fallback: deployments that
+    take a call over where every backend of this one is out, where the prompt does not fit max_model_len. Following either,
+    in any order, comes to an end. *_max_s: how long a call may wait for its first token, between two, and for a free place;
+    None: as the setting says.
+    """
 
     name: str
     served_model: str
     members: tuple[PoolMember, ...]
     max_model_len: int | None = None  # tokens; None: not stated
     schedules_by_priority: bool = False
+    max_concurrent_calls: int | None = None
+    fallback: str | None = None
+    context_fallback: str | None = None
+    first_token_max_s: float | None = None
+    stall_max_s: float | None = None
+    queue_max_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +123,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """The model name clients send. Texts are by language (`en`, `ja`); limits of counts are per call."""
+    """The model name clients send. Texts are by language (`en`, `ja`); limits of counts are per call.
+
+    canary: a deployment that gets canary_percent of the calls, 0 to 100; None, and then 0: there is none.
+    """
 
     name: str
     deployment: str
@@ -114,6 +140,8 @@ class Alias:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # request fields set where the client leaves them out
     price: Price | None = None  # None: calls cost nothing
     limits: tuple[Limit, ...] = ()
+    canary: str | None = None
+    canary_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +195,30 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
+    """backends: all there are, also those that no deployment uses; they are probed all the same."""
+
     deployments: Mapping[str, Deployment] = field(default_factory=dict)
     cors_origins: frozenset[str] = frozenset()  # the union of all tenants': a preflight carries no key
     has_imported_keys: bool = False  # without one, a key text of foreign form is refused without a look-up
+    backends: Mapping[str, Backend] = field(default_factory=dict)
 
 
 def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
     """Compile the platform's document. decrypt: ciphertext -> credential; raises ValueError when it cannot."""
     data = orjson.loads(document)
-    backends = {
-        b["name"]: Backend(b["name"], b["url"], decrypt(b["credential"]) if b["credential"] else None) for b in data["backends"]
-    }
+    backends = {b["name"]: _backend(b, decrypt) for b in data["backends"]}
     deployments = {
         d["name"]: Deployment(
             **{
                 **_known(Deployment, d),
-                "members": tuple(PoolMember(backends[m["backend"]], m["weight"]) for m in d["members"]),
+                "members": tuple(
+                    PoolMember(**{**_known(PoolMember, m), "backend": backends[m["backend"]]}) for m in d["members"]
+                ),
             }
         )
         for d in data["deployments"]
     }
-    return Platform(deployments, frozenset(data["cors_origins"]), data["has_imported_keys"])
+    return Platform(deployments, frozenset(data["cors_origins"]), data["has_imported_keys"], backends)
 
 
 def load_tenant(document: bytes) -> Tenant:
@@ -213,6 +244,11 @@ def load_key(document: bytes) -> Key:
             "limits": _limits(data),
         }
     )
+
+
+def _backend(data: Mapping[str, Any], decrypt: Callable[[str], str]) -> Backend:
+    credential = decrypt(data["credential"]) if data["credential"] else None
+    return Backend(**{**_known(Backend, data), "credential": credential})
 
 
 def _alias(data: Mapping[str, Any]) -> Alias:

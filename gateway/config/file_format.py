@@ -1,12 +1,15 @@
 """The form of the configuration file: which sections, fields and values there are. Reads no table and writes none.
 
-    backends:    [{name, url, api_key_env | api_key}]
-    deployments: [{name, served_model, max_model_len, schedules_by_priority, backends: [{backend, weight}]}]
+    backends:    [{name, url, api_key_env | api_key, draining}]
+    deployments:
+      - name, served_model, max_model_len, schedules_by_priority, max_concurrent_calls, fallback, context_fallback,
+        first_token_max_s, stall_max_s, queue_max_s
+        backends: [{backend, weight, tier, max_concurrent_calls}]
     tenants:
       - slug, name, error_dialect, unknown_fields, time_zone, priority, is_active, cors_origins, store_out,
         usage_retention_days, limits
-        aliases: [{name, deployment, max_output_tokens, display_name, description, max_choices, max_stops, grants, defaults,
-                   price, limits}]
+        aliases: [{name, deployment, canary, canary_percent, max_output_tokens, display_name, description, max_choices,
+                   max_stops, grants, defaults, price, limits}]
         keys:    [{name, secret_env | secret, scopes, aliases, networks, expires_at, error_dialect, limits}]
         members: [{email, role}]
 
@@ -34,6 +37,7 @@ from gateway.config.readers import (
     moment,
     nullable,
     one_of,
+    seconds,
     secret,
     text,
     variable,
@@ -116,14 +120,30 @@ def _entries(kind: Kind, place: Place) -> tuple[Entry, ...]:
 BACKEND: Final = Kind(
     "backend",
     "name",
-    {"name": text, "url": text, "api_key": nullable(secret), "api_key_env": variable},
+    {"name": text, "url": text, "api_key": nullable(secret), "api_key_env": variable, "draining": boolean},
     required=("name", "url"),
 )
-POOL_MEMBER: Final = Kind("backend", "backend", {"backend": text, "weight": integer}, required=("backend",))
+POOL_MEMBER: Final = Kind(
+    "backend",
+    "backend",
+    {"backend": text, "weight": integer, "tier": integer, "max_concurrent_calls": nullable(integer)},
+    required=("backend",),
+)
 DEPLOYMENT: Final = Kind(
     "deployment",
     "name",
-    {"name": text, "served_model": text, "max_model_len": nullable(integer), "schedules_by_priority": boolean},
+    {
+        "name": text,
+        "served_model": text,
+        "max_model_len": nullable(integer),
+        "schedules_by_priority": boolean,
+        "max_concurrent_calls": nullable(integer),
+        "fallback": nullable(text),
+        "context_fallback": nullable(text),
+        "first_token_max_s": nullable(seconds),
+        "stall_max_s": nullable(seconds),
+        "queue_max_s": nullable(seconds),
+    },
     required=("name", "served_model"),
     parts={"backends": POOL_MEMBER},
 )
@@ -133,6 +153,8 @@ ALIAS: Final = Kind(
     {
         "name": text,
         "deployment": text,
+        "canary": nullable(text),
+        "canary_percent": integer,
         "max_output_tokens": nullable(integer),
         "display_name": mapping,
         "description": mapping,

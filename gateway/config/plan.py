@@ -3,7 +3,7 @@
 What is wrong goes to the file's problems. The steps stand in the order in which they can be performed.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -14,12 +14,13 @@ from accounts import issuing
 from accounts.audit import MASK
 from accounts.keys import is_importable, matches, peppers
 from accounts.models import ApiKey, Membership, Tenant, User
+from gateway.config import fallbacks, pools
 from gateway.config.documents import base_url
 from gateway.config.file_format import Entry
 from gateway.config.limits import PRICES, differences, plain
 from gateway.config.source import known_names
 from gateway.config.steps import BY, Change, Draft, Minted, Step, record, removal, revocation
-from gateway.models import Backend, Deployment, Limit, ModelAlias, PoolMember
+from gateway.models import Backend, Deployment, Limit, ModelAlias, fallback_problems, users_first
 
 _TERMS: Final = ("scopes", "aliases", "networks", "expires_at", "error_dialect")
 
@@ -32,7 +33,9 @@ class Planner:
         self._secret_of = secret_of
         self._ring = peppers(settings.KEY_PEPPERS)
         self._backends = {row.name: row for row in Backend.objects.all()}
-        self._deployments = {row.name: row for row in Deployment.objects.prefetch_related("members__backend")}
+        self._deployments = {
+            row.name: row for row in Deployment.objects.select_related(*fallbacks.FIELDS).prefetch_related("members__backend")
+        }
         self._tenants = {row.slug: row for row in Tenant.objects.prefetch_related("limits")}
         self._steps: list[Step] = []
 
@@ -40,17 +43,16 @@ class Planner:
         """Everything that differs. prune: also remove what the file's own lists no longer name."""
         for entry in self._entries("backends"):
             self._plan_backend(entry)
-        for entry in self._entries("deployments"):
-            self._plan_deployment(entry)
+        self._plan_deployments()
         for entry in self._entries("tenants"):
             tenant = self._plan_tenant(entry)
             self._plan_aliases(tenant, entry, prune=prune)
             self._plan_keys(tenant, entry, prune=prune)
             self._plan_members(tenant, entry)
         if prune:  # users before what they use
-            self._prune("tenants", self._tenants)
-            self._prune("deployments", self._deployments)
-            self._prune("backends", self._backends)
+            self._prune("tenants", dict(sorted(self._tenants.items())))
+            self._prune("deployments", {name: self._deployments[name] for name in users_first(self._deployments.values())})
+            self._prune("backends", dict(sorted(self._backends.items())))
         return self._steps
 
     def _entries(self, section: str) -> tuple[Entry, ...]:
@@ -77,45 +79,53 @@ class Planner:
                 row.credential = credential
                 masked = MASK if credential else None
                 draft.tell("credential", MASK if held else None, masked, column="credential_ciphertext")
+        if "draining" in entry.values and entry.values["draining"] != row.is_draining:
+            draft.tell("draining", row.is_draining, entry.values["draining"], column="is_draining")
+            row.is_draining = entry.values["draining"]
         draft.check()
         self._add(draft.step())
 
-    def _plan_deployment(self, entry: Entry) -> None:
-        known = self._deployments.get(entry.name)
-        row = known or Deployment(name=entry.name)
-        draft = Draft(entry, entry.name, row, is_new=known is None)
-        for name in ("served_model", "max_model_len", "schedules_by_priority"):
-            if name in entry.values:
-                draft.put(name, entry.values[name])
+    def _plan_deployments(self) -> None:
+        entries = {entry.name: entry for entry in self._entries("deployments")}
+        new = entries.keys() - self._deployments.keys()
+        self._deployments |= {name: Deployment(name=name) for name in new}  # first: one may fall back to another below it
+        for name, entry in entries.items():
+            self._plan_deployment(entry, is_new=name in new)
+        if entries:
+            for problem in fallback_problems(self._deployments.values()):
+                if named := entries.get(problem.deployment):
+                    named.at(problem.field).refuse(problem.message)
+                else:  # made wrong by what the file changes of another
+                    self._file.at("deployments").refuse(problem.message, f'this is of the deployment "{problem.deployment}"')
+
+    def _plan_deployment(self, entry: Entry, *, is_new: bool) -> None:
+        row = self._deployments[entry.name]
+        draft = Draft(entry, entry.name, row, is_new=is_new)
+        for name, value in entry.values.items():
+            if name in fallbacks.FIELDS:
+                self._put_deployment(draft, name)
+            elif name != "name":
+                draft.put(name, value)
         draft.check()
-        members = {} if known is None else {member.backend.name: member for member in known.members.all()}
-        weights = {name: member.weight for name, member in members.items()}
-        wanted = weights
+        held = {} if is_new else {member.backend.name: pools.Terms.of(member) for member in row.members.all()}
+        pool = held
         if "backends" in entry.parts:
-            wanted = self._plan_pool(entry.parts["backends"])
-        if wanted != weights:
-            draft.tell("backends", weights, wanted)
-        self._deployments[entry.name] = row
-        self._add(draft.step(after_save=lambda: self._write_pool(row, members, wanted)))
+            pool = pools.wanted(entry.parts["backends"], self._backends)
+        if pool != held:
+            draft.tell("backends", *({name: terms.shown for name, terms in side.items()} for side in (held, pool)))
+        self._add(draft.step(after_save=partial(pools.write, row, pool, self._backends)))
 
-    def _plan_pool(self, entries: Iterable[Entry]) -> dict[str, int]:
-        weights = {}
-        for entry in entries:
-            if entry.name not in self._backends:
-                entry.at("backend").refuse(f'no backend named "{entry.name}"', known_names(self._backends))
-            member = PoolMember(weight=entry.values.get("weight", 1))
-            Draft(entry, entry.name, member, is_new=True).check()
-            weights[entry.name] = member.weight
-        return weights
-
-    def _write_pool(self, deployment: Deployment, members: Mapping[str, PoolMember], weights: Mapping[str, int]) -> None:
-        for name in members.keys() - weights.keys():
-            members[name].delete()
-        for name, weight in weights.items():
-            member = members.get(name) or PoolMember(deployment=deployment, backend=self._backends[name], weight=0)
-            if member.weight != weight:
-                member.weight = weight
-                member.save()
+    def _put_deployment(self, draft: Draft, name: str) -> None:
+        """Point a field of the row at the deployment that the file names there; None: at none."""
+        wanted: str | None = draft.entry.values.get(name)
+        if wanted is not None and wanted not in self._deployments:
+            draft.entry.at(name).refuse(f'no deployment named "{wanted}"', known_names(self._deployments))
+            return
+        held: Deployment | None = None if draft.is_new else getattr(draft.row, name)
+        before = None if held is None else held.name
+        if before != wanted:
+            setattr(draft.row, name, None if wanted is None else self._deployments[wanted])
+            draft.tell(name, before, wanted, column=name)
 
     def _plan_tenant(self, entry: Entry) -> Tenant:
         known = self._tenants.get(entry.name)
@@ -132,23 +142,17 @@ class Planner:
         return row
 
     def _plan_aliases(self, tenant: Tenant, tenant_entry: Entry, *, prune: bool) -> None:
-        current = ModelAlias.objects.filter(tenant=tenant).select_related("deployment").prefetch_related("limits")
+        current = ModelAlias.objects.filter(tenant=tenant).select_related("deployment", "canary").prefetch_related("limits")
         rows = {row.name: row for row in current}
         named = tenant_entry.parts.get("aliases", ())
         for entry in named:
             known = rows.get(entry.name)
             row = known or ModelAlias(tenant=tenant, name=entry.name)
             draft = Draft(entry, f"{tenant.slug}/{entry.name}", row, is_new=known is None, tenant=tenant)
-            wanted = entry.values.get("deployment")
-            if wanted in self._deployments:
-                before = None if known is None else known.deployment.name
-                if before != wanted:
-                    row.deployment = self._deployments[wanted]
-                    draft.tell("deployment", before, wanted, column="deployment")
-            elif wanted is not None:
-                entry.at("deployment").refuse(f'no deployment named "{wanted}"', known_names(self._deployments))
             for name, value in entry.values.items():
-                if name not in ("name", "deployment", "price", "limits"):
+                if name in ("deployment", "canary"):
+                    self._put_deployment(draft, name)
+                elif name not in ("name", "price", "limits"):
                     draft.put(name, value)
             _put_price(draft, row)
             draft.check()
@@ -249,8 +253,9 @@ class Planner:
         if section not in self._file.parts:
             return
         named = {entry.name for entry in self._entries(section)}
-        for name in sorted(rows.keys() - named):
-            row = rows[name]
+        for name, row in rows.items():
+            if name in named:
+                continue
             tenant = row if isinstance(row, Tenant) else None
             self._add(removal(section.removesuffix("s"), name, row, self._file.at(section), tenant))
 

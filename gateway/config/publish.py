@@ -103,7 +103,8 @@ def _note_row(instance: models.Model, update_fields: frozenset[str] | None = Non
     else:
         note(Kind.PLATFORM)
         if isinstance(instance, Deployment):  # its name stands in the aliases that use it
-            for tenant_id in Tenant.objects.filter(aliases__deployment=instance).values_list("pk", flat=True).distinct():
+            users = ModelAlias.objects.filter(models.Q(deployment=instance) | models.Q(canary=instance))
+            for tenant_id in users.order_by().values_list("tenant_id", flat=True).distinct():
                 note(Kind.TENANT, str(tenant_id))
 
 

@@ -4,6 +4,7 @@ What is wrong is on file by then. Which fields there are: file_format.py.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection
 from datetime import date, datetime
@@ -30,6 +31,13 @@ def integer(place: Place) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise place.refuse("must be a whole number")
     return value
+
+
+def seconds(place: Place) -> float:
+    value = place.value()
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise place.refuse("must be a number of seconds, such as 2.5")
+    return float(value)
 
 
 def amount(place: Place, *, decimals: int) -> Decimal:

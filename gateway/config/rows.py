@@ -9,7 +9,7 @@ from django.db.models import Prefetch, QuerySet
 
 from accounts.models import ApiKey, Tenant
 from gateway.config.documents import PLATFORM, key_key, tenant_key
-from gateway.models import ConfigChange, Deployment, Limit, ModelAlias, PoolMember
+from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember
 
 Kind = ConfigChange.Kind
 AT_ONCE: Final = 1000
@@ -49,7 +49,7 @@ def all_documents() -> Iterator[Document]:
 
 
 def _tenants() -> QuerySet[Tenant]:
-    aliases = ModelAlias.objects.select_related("deployment").prefetch_related("limits").order_by("name")
+    aliases = ModelAlias.objects.select_related("deployment", "canary").prefetch_related("limits").order_by("name")
     return Tenant.objects.prefetch_related("limits", Prefetch("aliases", queryset=aliases))
 
 
@@ -59,26 +59,54 @@ def _keys() -> QuerySet[ApiKey]:
 
 def _platform_document() -> Document:
     members = PoolMember.objects.select_related("backend").order_by("backend__name")
-    deployments = list(Deployment.objects.order_by("name").prefetch_related(Prefetch("members", queryset=members)))
-    # Backends come from the pools that name them, not from a query of their own that could see a later moment.
-    backends = {m.backend.name: m.backend for d in deployments for m in d.members.all()}
+    rows = Deployment.objects.select_related("fallback", "context_fallback").order_by("name")
+    deployments = list(rows.prefetch_related(Prefetch("members", queryset=members)))
+    backends = {b.name: b for b in Backend.objects.all()}
+    # Those of the pools as the pools' query saw them: the other one may have seen a later moment.
+    backends |= {m.backend.name: m.backend for d in deployments for m in d.members.all()}
     origins = Tenant.objects.filter(is_active=True).values_list("cors_origins", flat=True)
     body = {
-        "backends": [{"name": b.name, "url": b.url, "credential": b.credential_ciphertext} for b in backends.values()],
-        "deployments": [
-            {
-                "name": d.name,
-                "served_model": d.served_model,
-                "members": [{"backend": m.backend.name, "weight": m.weight} for m in d.members.all()],
-                "max_model_len": d.max_model_len,
-                "schedules_by_priority": d.schedules_by_priority,
-            }
-            for d in deployments
-        ],
+        "backends": [_backend(backends[name]) for name in sorted(backends)],
+        "deployments": [_deployment(deployment) for deployment in deployments],
         "cors_origins": sorted({origin for tenant in origins for origin in tenant}),
         "has_imported_keys": ApiKey.objects.filter(is_imported=True, revoked_at=None).exists(),
     }
     return Document(Kind.PLATFORM, "", PLATFORM, _dump(body))
+
+
+def _backend(backend: Backend) -> dict[str, Any]:
+    return {
+        "name": backend.name,
+        "url": backend.url,
+        "credential": backend.credential_ciphertext,
+        "is_draining": backend.is_draining,
+    }
+
+
+def _deployment(deployment: Deployment) -> dict[str, Any]:
+    fallback, longer = deployment.fallback, deployment.context_fallback
+    return {
+        "name": deployment.name,
+        "served_model": deployment.served_model,
+        "members": [_member(member) for member in deployment.members.all()],
+        "max_model_len": deployment.max_model_len,
+        "schedules_by_priority": deployment.schedules_by_priority,
+        "max_concurrent_calls": deployment.max_concurrent_calls,
+        "fallback": fallback.name if fallback else None,
+        "context_fallback": longer.name if longer else None,
+        "first_token_max_s": deployment.first_token_max_s,
+        "stall_max_s": deployment.stall_max_s,
+        "queue_max_s": deployment.queue_max_s,
+    }
+
+
+def _member(member: PoolMember) -> dict[str, Any]:
+    return {
+        "backend": member.backend.name,
+        "weight": member.weight,
+        "tier": member.tier,
+        "max_concurrent_calls": member.max_concurrent_calls,
+    }
 
 
 def _tenant_document(tenant_id: str, tenant: Tenant | None) -> Document:
@@ -115,6 +143,8 @@ def _alias(alias: ModelAlias) -> dict[str, Any]:
         "defaults": alias.defaults,
         "price": _price(alias),
         "limits": _limits(alias.limits.all()),
+        "canary": alias.canary.name if alias.canary else None,
+        "canary_percent": alias.canary_percent,
     }
 
 

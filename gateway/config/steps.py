@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import Model, ProtectedError
 
 from accounts import audit, issuing
@@ -88,7 +88,7 @@ class Draft:
             self.row.clean()
         except ValidationError as error:
             for name, messages in error.message_dict.items():
-                if name in self.entry.values:  # of the others, "is missing" was said
+                if name in self.entry.values or name == NON_FIELD_ERRORS:  # of the others, "is missing" was said
                     self.entry.at(name).refuse(" ".join(messages))
 
     def step(

@@ -63,6 +63,13 @@ class FairSocket(gevent.socket.socket):  # type: ignore[misc]  # gevent ships no
 
 
 class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
+    def handle_exit(self, sig: Any, frame: Any) -> None:
+        """SIGTERM: no new connections, an end to idle ones, and a grace for the calls that run."""
+        from gateway import lifecycle  # the worker's own: the master must not load what its workers load anew
+
+        lifecycle.begin_stop()
+        super().handle_exit(sig, frame)
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         client = FairSocket(client.family, client.type, client.proto, fileno=client.detach())
         with contextlib.suppress(OSError):  # a unix socket has no TCP options

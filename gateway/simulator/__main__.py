@@ -5,6 +5,7 @@ import gc
 import signal
 import sys
 from dataclasses import fields
+from typing import Final
 
 import gevent
 from gevent.event import Event
@@ -14,6 +15,8 @@ from gateway.simulator.knobs import Knobs
 from gateway.simulator.model import Model
 from gateway.simulator.server import IDLE_S, Server
 
+MAX_MODEL_LEN: Final = 8192  # tokens, unless the knob says otherwise
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="manage.py simulate", description="A vLLM stand-in with the real wire format.")
@@ -21,7 +24,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=9001, help="0: any free one (default 9001)")
     parser.add_argument("--model", action="append", help="a served model name; may be repeated (default tiny)")
     parser.add_argument("--api-key", help="then /v1/* needs it as Bearer")
-    parser.add_argument("--max-model-len", type=int, default=8192, help="tokens (default 8192)")
     parser.add_argument("--slow-start-s", type=float, default=0.0, help="refuse connections for so long at first")
     parser.add_argument("--keep-alive-s", type=float, default=IDLE_S, help="close idle connections after this (default 5)")
     parser.add_argument("--shutdown-timeout", type=float, default=0.0, help="seconds for running requests on SIGTERM")
@@ -46,7 +48,7 @@ def _model(options: argparse.Namespace) -> Model:
     """Raises KnobError."""
     served = Served(
         models=tuple(options.model or ("tiny",)),
-        max_model_len=options.max_model_len,
+        max_model_len=MAX_MODEL_LEN,
         has_tools=not options.no_tools,
         forces_usage=options.enable_force_include_usage,
         shows_prompt_details=options.enable_prompt_tokens_details,

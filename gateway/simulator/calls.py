@@ -59,7 +59,7 @@ def _serve(model: Model, request: Request, reply: Reply, call: Call) -> None:
     call.id = _id(request, asked.request_id, turned.canary)
     call.prompt_tokens = asked.prompt_tokens
     call.status = 200
-    written = Chat(call, asked, choices, model.served, turned, int(time.time()))
+    written = Chat(call, asked, choices, model.served, turned, int(time.time() + turned.clock_skew_s))
     if asked.streams:
         _stream(model, written, reply)
     else:
@@ -101,7 +101,7 @@ def _stream(model: Model, written: Chat, reply: Reply) -> None:
     reply.begin_stream()
     try:
         with model.engine.seats(call, asked.n, asked.priority, asked.salt, asked.prompt):
-            _generate(written, stream, reply)
+            _generate(model, written, stream, reply)
         reasons = [c.finish_reason for c in written.choices] if stream.has_ended else ["error"]
     except EngineStopped:
         for _, event in stream.aborted():
@@ -111,7 +111,7 @@ def _stream(model: Model, written: Chat, reply: Reply) -> None:
     reply.end()
 
 
-def _generate(written: Chat, stream: ChatStream, reply: Reply) -> None:
+def _generate(model: Model, written: Chat, stream: ChatStream, reply: Reply) -> None:
     """Write every event at its time; whoever is late writes several at once, as vLLM does."""
     turned, call = written.knobs, written.call
     events = stream.events()
@@ -123,6 +123,9 @@ def _generate(written: Chat, stream: ChatStream, reply: Reply) -> None:
     call.first_token_s = time.monotonic()
     try:
         for count, event in events:
+            if not model.engine.moves.is_set():
+                reply.flush()
+                model.engine.moves.wait()
             call.completion_tokens += count
             reply.event(event)
             due_s += interval_s * count
@@ -139,7 +142,7 @@ def _whole(model: Model, written: Chat, reply: Reply) -> None:
     call, asked = written.call, written.asked
     try:
         with model.engine.seats(call, asked.n, asked.priority, asked.salt, asked.prompt):
-            choices = _generated(written)
+            choices = _generated(model, written)
     except EngineStopped:  # while it waited for its turn
         choices = [choice.cut(0) for choice in written.choices]
     _finish(model, call, [choice.finish_reason for choice in choices])
@@ -150,7 +153,7 @@ def _whole(model: Model, written: Chat, reply: Reply) -> None:
         _stand_still()
 
 
-def _generated(written: Chat) -> Sequence[Choice]:
+def _generated(model: Model, written: Chat) -> Sequence[Choice]:
     """The choices, after the time it takes; as far as they came by then when the engine stops. Raises ClientGone."""
     call, choices = written.call, written.choices
     begin_s, interval_s = _first_token_s(written), _interval_s(written)
@@ -158,6 +161,7 @@ def _generated(written: Chat) -> Sequence[Choice]:
         _sleep_until(begin_s)
         call.first_token_s = time.monotonic()
         _sleep_until(begin_s + interval_s * (max(choice.tokens for choice in choices) - 1))
+        model.engine.moves.wait()
     except (ClientGone, EngineStopped) as error:
         done = _tokens_by(time.monotonic() - begin_s, interval_s)
         choices = [choice if choice.tokens <= done else choice.cut(done) for choice in choices]
@@ -176,11 +180,12 @@ def _tokens_by(elapsed_s: float, interval_s: float) -> int:
 
 
 def _first_token_s(written: Chat) -> float:
-    return written.call.scheduled_s + written.knobs.first_token_ms / 1000
+    return written.call.scheduled_s + written.knobs.first_token_ms / 1000 / written.knobs.speed
 
 
 def _interval_s(written: Chat) -> float:
-    return 1 / written.knobs.tokens_per_s if written.knobs.tokens_per_s else 0.0
+    tokens_per_s = written.knobs.tokens_per_s * written.knobs.speed
+    return 1 / tokens_per_s if tokens_per_s else 0.0
 
 
 def _sleep_until(moment_s: float) -> None:

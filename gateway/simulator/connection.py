@@ -121,6 +121,10 @@ class Connection:
         """From now on send one byte at a time; 0 ends it."""
         self._drip_s = 1 / bytes_per_s if bytes_per_s else 0.0
 
+    def hold_back(self, length_bytes: int) -> None:
+        """The last bytes in the outbox are never sent."""
+        del self._outbox[max(0, len(self._outbox) - length_bytes) :]
+
     def flush(self) -> None:
         """Send what is in the outbox. Raises ClientGone.
 

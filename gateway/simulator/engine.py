@@ -60,6 +60,8 @@ class Engine:
         self._waiting: list[tuple[int, int, int, Event]] = []  # priority, arrival, choices, may run
         self._arrivals = itertools.count()
         self._is_leaving = False
+        self.moves = Event()  # cleared while the engine hangs: whoever generates waits for it
+        self.moves.set()
         self._blocks: OrderedDict[int, None] = OrderedDict()
         self._calls: deque[Call] = deque()
         self._call_bytes = 0
@@ -109,7 +111,7 @@ class Engine:
 
     def check_room(self) -> None:
         """Raises Refusal: 503 with a full queue, 500 once the engine is leaving."""
-        if self._is_leaving:
+        if self._is_leaving or self._knobs().engine_dead:
             raise refusal(500, SHUTTING_DOWN, "InternalServerError")
         limit = self._knobs().max_queued
         if limit and self.running + self.waiting >= limit:
@@ -175,6 +177,13 @@ class Engine:
         while len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)
         return cached
+
+    def stand_still(self, *, hung: bool) -> None:
+        """As an engine whose process is stopped: nothing is generated, and nobody is told."""
+        if hung:
+            self.moves.clear()
+        else:
+            self.moves.set()
 
     def leave(self) -> None:
         """From now on new requests are refused; those in the engine run on."""

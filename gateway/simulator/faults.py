@@ -22,8 +22,15 @@ class Reset(Exception):
     """As Cut, with RST."""
 
 
+class ChunkReset(Reset):
+    """In the middle of a chunk."""
+
+
 class Hang(Exception):
     """Nothing more is sent, for as long as the client stays."""
+
+
+_HALF_ENDS: Final = {"fin": Cut, "reset": ChunkReset, "silence": Hang}
 
 
 def refuse(knobs: Knobs, dice: random.Random) -> None:
@@ -64,7 +71,7 @@ def spoiled(events: Iterator[Event], knobs: Knobs) -> Iterator[Event]:
         count, event = made
         if place == knobs.half_event_after:
             yield count, event[: len(event) // 2]
-            raise Cut
+            raise _HALF_ENDS.get(knobs.half_event_end, Cut)
         yield count, garbage(len(event)) if knobs.garbage else event
 
 

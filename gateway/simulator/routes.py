@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import gevent
 import orjson
 
 from gateway.simulator import calls, errors, metrics, schema, tokens
@@ -39,6 +40,7 @@ def _handler(model: Model, request: Request) -> Handler:
 
 
 def _health(model: Model, _request: Request, reply: Reply) -> None:
+    gevent.sleep(model.knobs.health_delay_ms / 1000)
     reply.whole(b"", status=model.knobs.health_status)
 
 
@@ -55,8 +57,7 @@ def _load(model: Model, _request: Request, reply: Reply) -> None:
 
 
 def _metrics(model: Model, _request: Request, reply: Reply) -> None:
-    kv_tokens = model.knobs.max_num_seqs * model.served.max_model_len
-    reply.whole(metrics.page(model.engine, model.served.models[0], max(1, kv_tokens)), metrics.CONTENT_TYPE)
+    reply.whole(model.gauges(), metrics.CONTENT_TYPE)
 
 
 def _models(model: Model, _request: Request, reply: Reply) -> None:

@@ -15,6 +15,7 @@ from gateway.simulator.reply import Reply
 IDLE_S: Final = 5.0  # uvicorn's keep-alive: 4.7 s were recorded
 _BACKLOG: Final = 4096
 _ABORT_S: Final = 5.0  # for aborted answers to reach slow clients
+_CHUNK_REST_BYTES: Final = 16
 LINGER_S: Final = 4.5  # a draining server stays that long after its last request (recorded: 4.3 and 4.7 s)
 
 
@@ -63,7 +64,9 @@ class Server:
                 connection.idle_since_s = time.monotonic()
         except faults.Cut:
             connection.try_flush()
-        except faults.Reset:
+        except faults.Reset as reset:
+            if isinstance(reset, faults.ChunkReset):
+                connection.hold_back(_CHUNK_REST_BYTES)
             connection.try_flush()
             gevent.sleep(faults.BEFORE_RESET_S)
             connection.reset()

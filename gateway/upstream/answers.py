@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.upstream.errors import GenerationAborted, MalformedAnswer, UpstreamReported
+from gateway.upstream.errors import ErrorBody, GenerationAborted, MalformedAnswer
 
 HIDDEN_KEYS: Final = ("system_fingerprint", "kv_transfer_params", "ec_transfer_params")
 
@@ -15,7 +15,7 @@ HIDDEN_KEYS: Final = ("system_fingerprint", "kv_transfer_params", "ec_transfer_p
 def read_answer(body: bytes) -> dict[str, Any]:
     """The answer as an object with choices. A 200 may hold an error, or a text cut short, all the same.
 
-    Raises MalformedAnswer, UpstreamReported, GenerationAborted.
+    Raises MalformedAnswer, ErrorBody, GenerationAborted.
     """
     try:
         answer = orjson.loads(body)
@@ -24,7 +24,7 @@ def read_answer(body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise MalformedAnswer("an answer that is not a JSON object")
     if answer.get("error") is not None:
-        raise UpstreamReported
+        raise ErrorBody
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         raise MalformedAnswer("an answer without choices")
@@ -33,10 +33,11 @@ def read_answer(body: bytes) -> dict[str, Any]:
     return answer
 
 
-def shown(answer: dict[str, Any], *, completion_id: str, alias: str) -> bytes:
-    """The answer as the client sees it: our id, the alias, nothing of what backs it; all else as vLLM said it."""
+def shown(answer: dict[str, Any], *, completion_id: str, alias: str, created_s: int) -> bytes:
+    """The answer as the client sees it: our id, clock and alias, nothing of what backs it; all else as vLLM said it."""
     for key in HIDDEN_KEYS:
         answer.pop(key, None)
     answer["id"] = completion_id
+    answer["created"] = created_s
     answer["model"] = alias
     return orjson.dumps(answer)

@@ -3,6 +3,7 @@
 import ssl
 from collections import deque
 from collections.abc import Mapping
+from math import inf
 from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +17,11 @@ from gateway.upstream.framing import ResponseHead
 IDLE_MAX_S: Final = 4.0
 # The end of the chunked framing follows the last event within microseconds; a backend that owes it longer is left.
 DRAIN_S: Final = 0.05
+# An idle connection that the backend had closed says so at once. Later it is the backend that went, perhaps of this very
+# request: the one behind it must not be the next to go without anybody having counted the first.
+STALE_WITHIN_S: Final = 1.0
+# A name may have moved to another machine: with calls all the time a connection to the old one would live for ever.
+AGE_MAX_S: Final = 60.0
 
 
 class Cancellation:
@@ -30,6 +36,10 @@ class Cancellation:
     def cancel(self) -> None:
         """Closing early frees the KV cache: without it a vanished client keeps a GPU slot until max_tokens."""
         self.is_cancelled = True
+        self.give_up()
+
+    def give_up(self) -> None:
+        """End the work that is at hand; whoever waits for it gets UpstreamAborted, and may begin other work."""
         if self._connection is not None:
             self._connection.abort()
 
@@ -64,6 +74,10 @@ class UpstreamResponse:
     def headers(self) -> Mapping[str, str]:
         """By lower-case name."""
         return self._head.headers
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
 
     def read_some(self, timeout_s: float) -> bytes:
         """As Connection.read_some."""
@@ -117,30 +131,33 @@ class BackendPool:
         self.in_flight = 0
 
     def ask(
-        self, request: bytes, *, connect_s: float, first_byte_deadline: float, cancellation: Cancellation
+        self, request: bytes, *, connect_s: float, first_byte_deadline: float, rest_s: float, cancellation: Cancellation
     ) -> UpstreamResponse:
         """Send `request` and wait for the head of its answer. Raises UpstreamError."""
         self.in_flight += 1
         try:
             connection = self._take_idle()
             if connection is not None:
+                asked_at_s = monotonic()
                 try:
-                    return self._ask_on(connection, request, first_byte_deadline, cancellation)
+                    return self._ask_on(connection, request, first_byte_deadline, rest_s, cancellation)
                 except UpstreamCut:
                     # The backend closed the idle connection while we wrote: nobody answered, so once more on a fresh one.
-                    if connection.has_answered:
+                    if connection.has_answered or monotonic() - asked_at_s > STALE_WITHIN_S:
                         raise
             connection = Connection.open(self._host, self._port, tls=self._tls, connect_s=connect_s)
-            return self._ask_on(connection, request, first_byte_deadline, cancellation)
+            return self._ask_on(connection, request, first_byte_deadline, rest_s, cancellation)
         except BaseException:
             self.in_flight -= 1
             raise
 
-    def _ask_on(self, connection: Connection, request: bytes, deadline: float, cancellation: Cancellation) -> UpstreamResponse:
+    def _ask_on(
+        self, connection: Connection, request: bytes, deadline: float, rest_s: float, cancellation: Cancellation
+    ) -> UpstreamResponse:
         try:
             cancellation.hold(connection)
             connection.send(request, deadline)
-            return UpstreamResponse(connection.read_head(deadline), connection, cancellation, self)
+            return UpstreamResponse(connection.read_head(deadline, rest_s=rest_s), connection, cancellation, self)
         except BaseException:
             cancellation.release()
             connection.close()
@@ -164,7 +181,7 @@ class BackendPool:
 
     def take_back(self, connection: Connection, *, reuse: bool) -> None:
         self.in_flight -= 1
-        if reuse and connection.is_reusable:
+        if reuse and connection.is_reusable and monotonic() - connection.opened_at_s < AGE_MAX_S:
             self._idle.append((connection, monotonic()))
         else:
             connection.close()
@@ -202,12 +219,14 @@ class UpstreamClient:
         headers: Mapping[str, str],
         connect_s: float,
         first_byte_deadline: float,
+        rest_s: float = inf,
         cancellation: Cancellation | None = None,
     ) -> UpstreamResponse:
         """POST `body` to `path` of a backend, with its credential; returns when the head of the answer is there.
 
-        first_byte_deadline: monotonic seconds. cancellation: ends the call from another greenlet, also while it waits here.
-        Raises UpstreamError: Refused, Cut, Silence, Garbage, Aborted; ValueError for a header that is none.
+        first_byte_deadline: monotonic seconds. rest_s: how long the rest of the head may take after its first byte.
+        cancellation: ends the call from another greenlet, also while it waits here.
+        Raises UpstreamError: Refused, Cut, Silence, Stalled, Garbage, Aborted; ValueError for a header that is none.
         """
         pool = self._pool(backend.url)
         if backend.credential is not None:
@@ -216,6 +235,7 @@ class UpstreamClient:
             pool.request_bytes(path, body, headers),
             connect_s=connect_s,
             first_byte_deadline=first_byte_deadline,
+            rest_s=rest_s,
             cancellation=cancellation or Cancellation(),
         )
 

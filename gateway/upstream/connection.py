@@ -3,9 +3,18 @@
 import contextlib
 import socket
 import ssl
+from math import inf
 from time import monotonic
 
-from gateway.upstream.errors import UpstreamAborted, UpstreamCut, UpstreamGarbage, UpstreamRefused, UpstreamSilence
+from gateway.upstream import names
+from gateway.upstream.errors import (
+    UpstreamAborted,
+    UpstreamCut,
+    UpstreamGarbage,
+    UpstreamRefused,
+    UpstreamSilence,
+    UpstreamStalled,
+)
 from gateway.upstream.framing import Body, ResponseHead, body_of, split_head
 from gateway.upstream.receiver import receiver_of
 
@@ -13,7 +22,7 @@ from gateway.upstream.receiver import receiver_of
 class Connection:
     """Owned by one greenlet; only `abort` may be called from others. Whatever raises leaves a connection fit to be closed."""
 
-    __slots__ = ("_body", "_early", "_head", "_is_aborted", "_receiver", "_sock", "has_answered")
+    __slots__ = ("_body", "_early", "_head", "_is_aborted", "_receiver", "_sock", "has_answered", "opened_at_s")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -23,21 +32,36 @@ class Connection:
         self._body: Body | None = None
         self._early = b""  # read with the head, not yet part of the body
         self.has_answered = False  # a byte of the answer at hand has come
+        self.opened_at_s = monotonic()
 
     @classmethod
     def open(cls, host: str, port: int, *, tls: ssl.SSLContext | None, connect_s: float) -> "Connection":
-        """Connect, within connect_s for each address of the host. Raises UpstreamRefused."""
+        """Connect, within connect_s in all: looking the name up, and each of its addresses in turn. Raises UpstreamRefused."""
+        deadline = monotonic() + connect_s
+        failure: OSError = TimeoutError("no time left")
+        for family, address in names.look_up(host, port, within_s=connect_s):
+            if (left_s := deadline - monotonic()) <= 0:
+                break
+            try:
+                return cls._open(family, address, left_s, tls, host)
+            except OSError as error:
+                failure = error
+        raise UpstreamRefused(f"{type(failure).__name__}: {failure}") from failure
+
+    @classmethod
+    def _open(
+        cls, family: socket.AddressFamily, address: names.Address, within_s: float, tls: ssl.SSLContext | None, host: str
+    ) -> "Connection":
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock = socket.create_connection((host, port), timeout=connect_s)
-        except OSError as error:
-            raise UpstreamRefused(f"{type(error).__name__}: {error}") from error
-        try:
+            sock.settimeout(within_s)
+            sock.connect(address)
             # Without it a request of two segments waits 40 ms for an acknowledgement.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return cls(tls.wrap_socket(sock, server_hostname=host) if tls else sock)
-        except OSError as error:
+        except BaseException:
             sock.close()
-            raise UpstreamRefused(f"{type(error).__name__}: {error}") from error
+            raise
 
     def send(self, request: bytes, deadline: float) -> None:
         """Write a whole request, head and body in one. Raises UpstreamCut, UpstreamSilence, UpstreamAborted."""
@@ -51,15 +75,24 @@ class Connection:
         except OSError as error:
             raise self._broken(error) from error
 
-    def read_head(self, deadline: float) -> ResponseHead:
+    def read_head(self, deadline: float, *, rest_s: float = inf) -> ResponseHead:
         """The head of the final answer; interim ones (1xx) are read over. deadline: monotonic seconds.
 
-        Raises UpstreamSilence, UpstreamCut, UpstreamGarbage, UpstreamAborted.
+        rest_s: how long the rest of it may take once its first byte is there.
+        Raises UpstreamSilence, UpstreamStalled, UpstreamCut, UpstreamGarbage, UpstreamAborted.
         """
         buffer = b""
+        until = deadline
         while True:
-            buffer += self._receive(deadline - monotonic()) or self._end_of_connection()
-            self.has_answered = True
+            try:
+                buffer += self._receive(until - monotonic()) or self._end_of_connection()
+            except UpstreamSilence:
+                if until < deadline:
+                    raise UpstreamStalled("half a head") from None
+                raise
+            if not self.has_answered:
+                self.has_answered = True
+                until = min(deadline, monotonic() + rest_s)
             while buffer and (parsed := split_head(buffer)):
                 head, buffer = parsed
                 if head.status == 101:

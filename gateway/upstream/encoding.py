@@ -26,6 +26,30 @@ def encode(fields: dict[str, Any], request: ChatRequest, deployment: Deployment,
     return orjson.dumps(body)
 
 
+class Bodies:
+    """The request as each deployment gets it, encoded when it is asked for, once. fields: as for_alias made them."""
+
+    __slots__ = ("_encoded", "_fields", "_first", "_request", "_tenant")
+
+    def __init__(self, fields: dict[str, Any], request: ChatRequest, tenant: Tenant, first: Deployment) -> None:
+        self._fields = fields
+        self._request = request
+        self._tenant = tenant
+        self._first = first.name
+        self._encoded: dict[tuple[str, int | None], bytes] = {}
+
+    def of(self, deployment: Deployment) -> bytes:
+        """With the output limit that stands in the fields now. One that takes over gets none beyond its context."""
+        max_tokens, context = self._fields.get("max_tokens"), deployment.max_model_len
+        key = (deployment.name, max_tokens)
+        if key not in self._encoded:
+            fields = self._fields
+            if deployment.name != self._first and max_tokens and context and max_tokens > context:
+                fields = fields | {"max_tokens": context}
+            self._encoded[key] = encode(fields, self._request, deployment, self._tenant)
+        return self._encoded[key]
+
+
 def cache_salt(tenant_id: str, wished: str | None) -> str:
     """256 bits in 43 characters: equal for all calls of a tenant, unknowable to others, so that no tenant can time
     another's prefix cache. A client's own salt parts the tenant's cache further."""

@@ -22,19 +22,23 @@ class Relay:
     A stream is complete with `data: [DONE]` and nothing else; any other end is one error event, without [DONE], and closes the
     backend's connection at once. All that one read brought goes out as one item.
 
-    error_event: error code -> the whole event to send for it. on_end: called exactly once, with the outcome and the error
-    code, when the answer is over: complete, broken, out of time, or left by the client, even before the first item. It is
-    called before the last item goes out, so that whoever has read [DONE] and calls again finds this call ended.
-    deadline, first_event_deadline: monotonic seconds, for the whole answer and for its first event. keep_alive_s: silence
-    after which the client gets a comment.
+    error_event: how it failed (an `ending` of errors.py, internal_error, gateway_stopped) -> the whole event to send for it.
+    on_end: called exactly once, with the outcome and how it failed, when the answer is over: complete, broken, out of time,
+    or left by the client, even before the first item. It is called before the last item goes out, so that whoever has read
+    [DONE] and calls again finds this call ended. on_first_event: called when that is there, perhaps after comments.
+    is_broken_off: where the call was cancelled, did this gateway do it, and not the client?
+    deadline, first_event_deadline: monotonic seconds, for the whole answer and for its first event. stall_max_s: the longest
+    silence between two events; bytes that are no whole event do not break it. keep_alive_s: silence after which the client
+    gets a comment.
     """
 
     __slots__ = (
-        "_deadline", "_error_code", "_error_event", "_has_ended", "_keep_alive_s", "_meter", "_on_end", "_outcome", "_ready",
-        "_response", "_rewriter", "_splitter", "_whole_deadline", "first_event_at_s",
+        "_deadline", "_error_event", "_failure", "_has_ended", "_is_broken_off", "_is_quiet", "_keep_alive_s", "_meter",
+        "_on_end", "_on_first_event", "_outcome", "_ready", "_response", "_rewriter", "_splitter", "_stall_max_s",
+        "_whole_deadline", "first_event_at_s",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one answer is, each by its name
         self,
         response: UpstreamResponse,
         rewriter: EventRewriter,
@@ -42,8 +46,11 @@ class Relay:
         *,
         error_event: Callable[[str], bytes],
         on_end: Callable[[Outcome, str | None], None],
+        on_first_event: Callable[[], None] = lambda: None,
+        is_broken_off: Callable[[], bool] = lambda: False,
         deadline: float,
         first_event_deadline: float = inf,
+        stall_max_s: float = inf,
         keep_alive_s: float = 15.0,
     ) -> None:
         self._response = response
@@ -52,12 +59,16 @@ class Relay:
         self._meter = meter
         self._error_event = error_event
         self._on_end = on_end
-        self._deadline = min(deadline, first_event_deadline)
+        self._on_first_event = on_first_event
+        self._is_broken_off = is_broken_off
+        self._deadline = min(deadline, first_event_deadline)  # for the next event
         self._whole_deadline = deadline
+        self._stall_max_s = stall_max_s
         self._keep_alive_s = keep_alive_s
         self._ready: list[bytes] = []  # events to send
         self._outcome: Outcome | None = None
-        self._error_code: str | None = None
+        self._failure: str | None = None
+        self._is_quiet = False  # the last item was a comment
         self._has_ended = False
         self.first_event_at_s: float | None = None  # monotonic; vLLM's head comes before the first token, its event does not
 
@@ -108,7 +119,7 @@ class Relay:
         self._has_ended = True
         outcome = self._outcome or "client_left"
         self._response.close(reuse=outcome == "completed")
-        self._on_end(outcome, self._error_code)
+        self._on_end(outcome, self._failure)
 
     def cancel(self) -> None:
         """The client is gone: wakes a blocked __next__, which then ends. Safe from any greenlet or thread, at any time."""
@@ -117,8 +128,10 @@ class Relay:
     def _next_item(self) -> bytes:
         """What to send next; b"" when there is nothing more."""
         try:
-            wait_s = self._keep_alive_s
-            until = monotonic() + wait_s
+            wait_s, now = self._keep_alive_s, monotonic()
+            if not self._is_quiet and self.first_event_at_s is not None:
+                self._deadline = min(self._whole_deadline, now + self._stall_max_s)
+            until = now + wait_s
             if until > self._deadline:
                 until = self._deadline
                 wait_s = until - monotonic()
@@ -126,14 +139,19 @@ class Relay:
                 self._read(wait_s)
                 wait_s = until - monotonic()
         except UpstreamSilence:
-            if monotonic() < self._deadline:
+            if (now := monotonic()) < self._deadline:
+                self._is_quiet = True
                 return KEEP_ALIVE
-            self._fail("upstream_timeout", "timeout")
+            has_stalled = self.first_event_at_s is not None and now < self._whole_deadline
+            self._fail("stalled" if has_stalled else "timeout", "timeout")
         except UpstreamAborted:
-            self._outcome = "client_left"
-            self._ready.clear()
-        except UpstreamError:
-            self._fail("upstream_unavailable")
+            if self._is_broken_off():
+                self._fail("gateway_stopped")
+            else:
+                self._outcome = "client_left"
+                self._ready.clear()
+        except UpstreamError as error:
+            self._fail(error.ending)
         return self._take_ready()
 
     def _read(self, timeout_s: float) -> None:
@@ -157,11 +175,11 @@ class Relay:
                 break
         if self._ready and self.first_event_at_s is None:
             self.first_event_at_s = monotonic()
-            self._deadline = self._whole_deadline
+            self._on_first_event()
 
-    def _fail(self, code: str, outcome: Outcome = "failed") -> None:
+    def _fail(self, failure: str, outcome: Outcome = "failed") -> None:
         self._outcome = outcome
-        self._error_code = code
+        self._failure = failure
         self._response.close(reuse=False)
 
     def _abandon(self) -> None:
@@ -172,6 +190,7 @@ class Relay:
     def _take_ready(self) -> bytes:
         item = b"".join(self._ready)
         self._ready.clear()
-        if self._error_code is not None:
-            item += self._error_event(self._error_code)
+        self._is_quiet = False
+        if self._failure is not None:
+            item += self._error_event(self._failure)
         return item

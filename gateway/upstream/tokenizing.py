@@ -8,8 +8,8 @@ from typing import Any, Final
 import orjson
 from django.conf import settings
 
-from gateway.config.documents import Deployment
-from gateway.routing.candidates import candidates
+from gateway.config.documents import Backend, Deployment
+from gateway.routing.board import board
 from gateway.upstream.errors import UpstreamError
 from gateway.upstream.opening import client
 
@@ -41,25 +41,32 @@ def count_prompt_tokens(deployment: Deployment, fields: dict[str, Any]) -> int |
 
 def _ask(deployment: Deployment, body: bytes) -> int | None:
     deadline = time.monotonic() + BUDGET_S
-    for backend in candidates(deployment, client.in_flight)[:1]:
-        try:
-            response = client.open_call(
-                backend,
-                "/tokenize",
-                body,
-                headers={},
-                connect_s=min(BUDGET_S, settings.CONNECT_MAX_S),
-                first_byte_deadline=deadline,
-            )
-        except UpstreamError:
-            return None
-        try:
-            answer = orjson.loads(response.read_all(ANSWER_MAX_BYTES, deadline)) if response.status == 200 else {}
-            response.close(reuse=True)
-        except (UpstreamError, orjson.JSONDecodeError):
-            return None
-        finally:
-            response.close(reuse=False)
-        count = answer.get("count") if isinstance(answer, dict) else None
-        return count if type(count) is int and count > 0 else None
-    return None
+    backend = _idlest(deployment)
+    if backend is None:
+        return None
+    try:
+        response = client.open_call(
+            backend,
+            "/tokenize",
+            body,
+            headers={},
+            connect_s=min(BUDGET_S, settings.CONNECT_MAX_S),
+            first_byte_deadline=deadline,
+        )
+    except UpstreamError:
+        return None
+    try:
+        answer = orjson.loads(response.read_all(ANSWER_MAX_BYTES, deadline)) if response.status == 200 else {}
+        response.close(reuse=True)
+    except (UpstreamError, orjson.JSONDecodeError):
+        return None
+    finally:
+        response.close(reuse=False)
+    count = answer.get("count") if isinstance(answer, dict) else None
+    return count if type(count) is int and count > 0 else None
+
+
+def _idlest(deployment: Deployment) -> Backend | None:
+    """Of those that are well. Counting costs no place, and is no trial for one that is not."""
+    well = [m.backend for m in deployment.members if not m.backend.is_draining and board.view(m.backend).readiness]
+    return min(well, key=lambda backend: board.view(backend).in_flight, default=None)

@@ -39,7 +39,13 @@ REQUEST_BODY_GRACE_S = 30.0
 CALL_MAX_S = env.number("SEKISHO_CALL_MAX_S", 1800, low=1, high=86400)
 # The longest a streamed call may wait for its first event, and so for its turn in a backend queue. Seconds.
 FIRST_TOKEN_MAX_S = env.number("SEKISHO_FIRST_TOKEN_MAX_S", 300, low=0.05, high=86400)
+# The longest silence between two events of a stream, and the longest a whole answer that has begun may take. Seconds.
+STALL_MAX_S = env.number("SEKISHO_STALL_MAX_S", 60, low=0.05, high=86400)
+# The longest a call may wait for a free place where a deployment is at its ceiling. Seconds.
+QUEUE_MAX_S = env.number("SEKISHO_QUEUE_MAX_S", 10, low=0, high=3600)
 CONNECT_MAX_S = env.number("SEKISHO_CONNECT_MAX_S", 2, low=0.05, high=60)
+# How long calls may go on after SIGTERM before they are broken off. Seconds.
+GRACE_S = env.number("SEKISHO_GRACE_S", 1800, low=0, high=86400)
 KEEP_ALIVE_COMMENT_S = env.number("SEKISHO_KEEP_ALIVE_COMMENT_S", 15, low=0.05, high=600)
 KEY_CACHE_ENTRIES = env.integer("SEKISHO_KEY_CACHE_ENTRIES", 20_000, low=100, high=10_000_000)
 # Proxies whose X-Forwarded-For is believed: networks.

@@ -87,18 +87,21 @@ def test_a_client_that_leaves_a_pipelined_request_behind_is_seen_to_leave(stand:
     stand.until(lambda: stand.running() == 0, "the generation goes on")
 
 
-BROKEN = {
-    "cut": {"cut_after": 3},
-    "reset": {"reset_after": 3},
-    "half an event": {"half_event_after": 3},
-    "an error event": {"error_event_after": 3, "tokens_per_s": 20},  # slow: the events before it are out by then
-    "stopped by SIGTERM": {"abort_after": 3, "tokens_per_s": 20},
-    "no [DONE]": {"no_done": True, "tokens": 4},
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "cut": ({"cut_after": 3}, "upstream_cut"),
+    "reset": ({"reset_after": 3}, "upstream_cut"),
+    "reset in a chunk": ({"half_event_after": 3, "half_event_end": "reset"}, "upstream_cut"),
+    "half an event": ({"half_event_after": 3}, "upstream_cut"),
+    "an error event": ({"error_event_after": 3, "tokens_per_s": 20}, "upstream_error_event"),  # slow: others are out by then
+    "stopped by SIGTERM": ({"abort_after": 3, "tokens_per_s": 20}, "upstream_aborted"),
+    "no [DONE]": ({"no_done": True, "tokens": 4}, "upstream_cut"),
 }
 
 
-@pytest.mark.parametrize("knobs", BROKEN.values(), ids=BROKEN.keys())
-def test_a_stream_that_breaks_ends_with_one_error_event_and_no_done(stand: Stand, knobs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("knobs", "recorded"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_stream_that_breaks_ends_with_one_error_event_and_no_done(
+    stand: Stand, knobs: dict[str, Any], recorded: str
+) -> None:
     stand.vllm.knobs(**knobs)
     response = stand.post({"stream": True})
     assert response.status_code == 200
@@ -109,35 +112,36 @@ def test_a_stream_that_breaks_ends_with_one_error_event_and_no_done(stand: Stand
     assert b"[DONE]" not in response.content
     assert all(b'"error"' not in chunk for chunk in chunks)
     event = stand.event(response.headers["x-request-id"])
-    assert (event.outcome, event.error_code) == ("failed", "upstream_unavailable")
+    assert (event.outcome, event.error_code) == ("failed", recorded)
     assert event.completion_tokens >= 1
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize(
-    ("knobs", "status", "code"),
+    ("knobs", "status", "code", "recorded"),
     [
-        ({"fail_rate": 1, "status": 500}, 502, "upstream_unavailable"),
-        ({"fail_rate": 1, "status": 503}, 503, "overloaded"),
-        ({"fail_rate": 1, "status": 429}, 503, "overloaded"),
-        ({"fail_rate": 1, "status": 404}, 502, "upstream_unavailable"),
-        ({"fail_rate": 1, "status": 401}, 502, "upstream_unavailable"),
-        ({"html": True, "status": 500}, 502, "upstream_unavailable"),
-        ({"garbage": True}, 502, "upstream_unavailable"),
-        ({"error_body_200": True}, 502, "upstream_unavailable"),
-        ({"cut_after": 0}, 502, "upstream_unavailable"),
-        ({"redirect": "http://127.0.0.1:9/elsewhere"}, 502, "upstream_unavailable"),
+        ({"fail_rate": 1, "status": 500}, 502, "upstream_unavailable", "upstream_engine_dead"),
+        ({"fail_rate": 1, "status": 502}, 502, "upstream_unavailable", "upstream_status_5xx"),
+        ({"fail_rate": 1, "status": 503}, 503, "overloaded", "overloaded"),
+        ({"fail_rate": 1, "status": 429}, 503, "overloaded", "overloaded"),
+        ({"fail_rate": 1, "status": 404}, 502, "upstream_unavailable", "upstream_status_other"),
+        ({"fail_rate": 1, "status": 401}, 502, "upstream_unavailable", "upstream_status_other"),
+        ({"html": True, "status": 500}, 502, "upstream_unavailable", "upstream_status_5xx"),
+        ({"garbage": True}, 502, "upstream_unavailable", "upstream_garbage"),
+        ({"error_body_200": True}, 502, "upstream_unavailable", "upstream_error_body"),
+        ({"cut_after": 0}, 502, "upstream_unavailable", "upstream_cut"),
+        ({"redirect": "http://127.0.0.1:9/elsewhere"}, 502, "upstream_unavailable", "upstream_status_other"),
     ],
 )  # fmt: skip
 def test_a_failure_before_the_first_byte_is_a_status(
-    stand: Stand, stream: bool, knobs: dict[str, Any], status: int, code: str
+    stand: Stand, stream: bool, knobs: dict[str, Any], status: int, code: str, recorded: str
 ) -> None:
     stand.vllm.knobs(**knobs)
     response = stand.post({"stream": stream})
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
     assert ("retry-after" in response.headers) is (status == 503)
     event = stand.event(response.headers["x-request-id"])
-    assert (event.status, event.error_code, event.completion_tokens) == (status, code, 0)
+    assert (event.status, event.error_code, event.completion_tokens) == (status, recorded, 0)
 
 
 def test_a_backend_that_says_nothing_is_a_504(stand: Stand, fresh_gateway: Any) -> None:

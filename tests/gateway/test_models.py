@@ -197,6 +197,72 @@ def test_weights_have_a_range(tiny: Deployment, weight: int) -> None:
     refuses(tiny.members.get(), weight=weight)
 
 
+@pytest.mark.parametrize("fields", [{"tier": -1}, {"tier": 10}, {"max_concurrent_calls": 0}, {"max_concurrent_calls": -1}])
+def test_places_in_a_pool_have_ranges(tiny: Deployment, fields: dict[str, int]) -> None:
+    refuses(tiny.members.get(), **fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("max_concurrent_calls", 0, "Give a ceiling of 1 call or more, or none for no ceiling."),
+        ("first_token_max_s", 0.0, "Give 0.05 to 86400 seconds, or none for what the installation's setting says."),
+        ("first_token_max_s", 86_401.0, "Give 0.05 to 86400 seconds, or none for what the installation's setting says."),
+        ("stall_max_s", 0.04, "Give 0.05 to 86400 seconds, or none for what the installation's setting says."),
+        ("queue_max_s", -0.1, "Give 0 (never wait) to 86400 seconds, or none for what the installation's setting says."),
+    ],
+)
+def test_deployment_has_ranges(tiny: Deployment, field: str, value: float, message: str) -> None:
+    refuses(tiny, **{field: value})
+    with pytest.raises(ValidationError) as caught:
+        tiny.full_clean()
+    assert message in caught.value.message_dict[field]
+
+
+def test_wait_is_a_number(tiny: Deployment) -> None:
+    refuses(tiny, stall_max_s=float("nan"))
+
+
+def test_deployment_falls_back_to_another(tiny: Deployment) -> None:
+    for field in ("fallback", "context_fallback"):
+        refuses(Deployment.objects.get(), **{field: tiny})
+
+
+def test_circle_of_fallbacks_is_refused_by_validation(tiny: Deployment) -> None:
+    small = Deployment.objects.create(name="small", served_model="small", fallback=tiny)
+    tiny.context_fallback = Deployment.objects.create(name="large", served_model="large", fallback=small)
+    with pytest.raises(ValidationError) as caught:
+        tiny.full_clean()
+    text = "Calls would go in a circle: tiny -> large -> small -> tiny. Leave one of these out."
+    assert caught.value.message_dict == {"context_fallback": [text]}
+    tiny.context_fallback = None
+    tiny.full_clean()
+    small.full_clean()
+
+
+def test_context_fallback_takes_longer_prompts(tiny: Deployment) -> None:
+    tiny.max_model_len = 8192
+    tiny.context_fallback = Deployment.objects.create(name="large", served_model="large", max_model_len=4096)
+    with pytest.raises(ValidationError, match="“large” takes 4096 tokens, no more than the 8192 of this one"):
+        tiny.full_clean()
+
+
+@pytest.mark.parametrize("percent", [-1, 101])
+def test_canary_percent_is_a_percent(general: ModelAlias, tiny: Deployment, percent: int) -> None:
+    refuses(general, canary=tiny, canary_percent=percent)
+    with pytest.raises(ValidationError, match="from 0 to 100 percent"):
+        general.full_clean()
+
+
+def test_canary_percent_needs_its_canary(general: ModelAlias, tiny: Deployment) -> None:
+    refuses(general, canary_percent=5)
+    with pytest.raises(ValidationError, match="needs a canary"):
+        general.full_clean()
+    general.canary = tiny
+    general.full_clean()
+    general.save()
+
+
 def test_backend_is_in_a_pool_once(tiny: Deployment, backend: Backend) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         PoolMember.objects.create(deployment=tiny, backend=backend)
@@ -206,6 +272,18 @@ def test_what_is_used_is_not_deleted(general: ModelAlias, tiny: Deployment, back
     for row in (tiny, backend):
         with pytest.raises(models.ProtectedError):
             row.delete()
+
+
+def test_what_others_fall_back_to_is_not_deleted(general: ModelAlias, tiny: Deployment) -> None:
+    for field in ("fallback", "context_fallback"):
+        target = Deployment.objects.create(name=field, served_model="m")
+        Deployment.objects.filter(pk=tiny.pk).update(**{field: target})
+        with pytest.raises(models.ProtectedError):
+            target.delete()
+    canary = Deployment.objects.create(name="canary", served_model="m")
+    ModelAlias.objects.update(canary=canary)
+    with pytest.raises(models.ProtectedError):
+        canary.delete()
 
 
 def test_deployment_has_no_empty_context(tiny: Deployment) -> None:

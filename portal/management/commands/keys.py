@@ -27,6 +27,7 @@ from accounts.keys import LOOKUP_LENGTH, PREFIX, is_importable, lookup_id, peppe
 from accounts.models import ApiKey, Tenant
 from accounts.models.tenants import ErrorDialect
 from accounts.scopes import SCOPES
+from portal.terminal import cell, table
 
 REFERENCE_MIN_LENGTH: Final = 4
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -90,13 +91,13 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(facts, cls=DjangoJSONEncoder))
             return
-        self.stdout.write(_table(facts, ("id", "tenant", "name", "hint", "state", "scopes", "expires_at", "last_used_at")))
+        self.stdout.write(table(facts, ("id", "tenant", "name", "hint", "state", "scopes", "expires_at", "last_used_at")))
 
     def _rotate(self, options: dict[str, Any]) -> None:
         old = _key(options["key"])
         new, text = issuing.rotate(old, overlap=options["overlap"], actor=None, actor_label="command: keys rotate")
         self._hand_over(new, text, options)
-        self._say(f"Made {new}; the old {old} works until {_cell(old.expires_at)}.")
+        self._say(f"Made {new}; the old {old} works until {cell(old.expires_at)}.")
 
     def _revoke(self, options: dict[str, Any]) -> None:
         for key in [_key(reference) for reference in options["keys"]]:
@@ -161,21 +162,6 @@ def _key(reference: str) -> ApiKey:
 def _facts(key: ApiKey) -> dict[str, Any]:
     names = "name hint state scopes aliases networks error_dialect created_at expires_at revoked_at last_used_at"
     return {"id": key.id, "tenant": key.tenant.slug} | {name: getattr(key, name) for name in names.split()}
-
-
-def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    cells = [[name.removesuffix("_at").replace("_", " ").upper() for name in columns]]
-    cells += [[_cell(row[name]) for name in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%MZ}"
-    if isinstance(value, list):
-        return ",".join(value)
-    return "-" if value is None else str(value)
 
 
 def _duration(text: str) -> timedelta:

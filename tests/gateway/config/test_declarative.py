@@ -25,13 +25,21 @@ ENVIRONMENT = {"VLLM_KEY": "backend-credential", "CI_KEY": "ci-key-taken-over-fr
 FULL = """\
 backends:
   - {name: gpu-1, url: "http://127.0.0.1:9001/v1/", api_key_env: VLLM_KEY}
-  - {name: gpu-2, url: "http://127.0.0.1:9002"}
+  - {name: gpu-2, url: "http://127.0.0.1:9002", draining: true}
 deployments:
   - name: tiny
     served_model: tiny-model
     max_model_len: 4096
     schedules_by_priority: true
-    backends: [{backend: gpu-1, weight: 3}, {backend: gpu-2}]
+    max_concurrent_calls: 64
+    fallback: small
+    context_fallback: large
+    first_token_max_s: 30
+    stall_max_s: 7.5
+    queue_max_s: 0
+    backends: [{backend: gpu-1, weight: 3}, {backend: gpu-2, tier: 1, max_concurrent_calls: 8}]
+  - {name: small, served_model: small-model, context_fallback: large, backends: [{backend: gpu-2}]}
+  - {name: large, served_model: large-model, max_model_len: 131072, backends: [{backend: gpu-1}]}
 tenants:
   - slug: acme
     name: Acme
@@ -46,6 +54,8 @@ tenants:
     aliases:
       - name: general
         deployment: tiny
+        canary: small
+        canary_percent: 5
         max_output_tokens: 512
         display_name: {en: General, ja: 汎用}
         description: {en: "For everything"}
@@ -104,6 +114,8 @@ def test_whole_file_becomes_rows(apply_text: Apply) -> None:
         "+ backend gpu-1",
         "+ backend gpu-2",
         "+ deployment tiny",
+        "+ deployment small",
+        "+ deployment large",
         "+ tenant acme",
         "+ alias acme/general",
         "+ alias acme/org/model-1.5:latest",
@@ -117,8 +129,13 @@ def test_whole_file_becomes_rows(apply_text: Apply) -> None:
     assert minted.text not in repr(report)
     backend = Backend.objects.get(name="gpu-1")
     assert (backend.url, backend.credential) == ("http://127.0.0.1:9001", "backend-credential")
-    weights = {m.backend.name: m.weight for m in PoolMember.objects.filter(deployment__name="tiny").select_related("backend")}
-    assert weights == {"gpu-1": 3, "gpu-2": 1}
+    assert list(Backend.objects.values_list("is_draining", flat=True)) == [False, True]
+    pool = PoolMember.objects.filter(deployment__name="tiny").order_by("backend__name")
+    places = list(pool.values_list("backend__name", "weight", "tier", "max_concurrent_calls"))
+    assert places == [("gpu-1", 3, 0, None), ("gpu-2", 1, 1, 8)]
+    tiny = Deployment.objects.get(name="tiny")
+    assert (tiny.fallback.name, tiny.context_fallback.name, tiny.max_concurrent_calls) == ("small", "large", 64)
+    assert (tiny.first_token_max_s, tiny.stall_max_s, tiny.queue_max_s) == (30.0, 7.5, 0.0)
     tenant = Tenant.objects.get(slug="acme")
     assert (tenant.error_dialect, tenant.unknown_fields, tenant.priority) == ("detail", "reject", 5)
     assert tenant.cors_origins == ["https://app.example.com"]
@@ -126,6 +143,7 @@ def test_whole_file_becomes_rows(apply_text: Apply) -> None:
     money, tokens = limits.Limit("money_per_month", 12_500_000_000), limits.Limit("tokens_per_month", 5_000_000, "shadow")
     assert configured(tenant) == {money, tokens}
     general = ModelAlias.objects.get(name="general")
+    assert (general.deployment.name, general.canary.name, general.canary_percent) == ("tiny", "small", 5)
     assert general.display_name == {"en": "General", "ja": "汎用"}
     assert general.defaults == {"temperature": 0.2, "chat_template_kwargs": {"thinking": False}}
     assert (general.max_choices, general.max_stops, general.grants) == (2, 16, ["prompt_logprobs"])
@@ -150,7 +168,7 @@ def test_every_write_is_audited_without_secrets(apply_text: Apply) -> None:
     verbs = [event.verb for event in events]
     assert verbs == [
         *["backend.created"] * 2,
-        "deployment.created",
+        *["deployment.created"] * 3,
         "tenant.created",
         *["alias.created"] * 2,
         "key.imported",
@@ -162,9 +180,9 @@ def test_every_write_is_audited_without_secrets(apply_text: Apply) -> None:
     told = repr([(event.target, event.before, event.after) for event in events])
     for secret in (*ENVIRONMENT.values(), report.minted[0].text):
         assert secret not in told
-    assert events[4].tenant_slug == "acme"
-    assert events[3].after["limits.tokens_per_month"] == "5000000 shadow"
-    assert events[8].after == {"limits.tokens_per_hour": "50000 clamp", "limits.concurrent_requests": "4"}
+    assert events[6].tenant_slug == "acme"
+    assert events[5].after["limits.tokens_per_month"] == "5000000 shadow"
+    assert events[10].after == {"limits.tokens_per_hour": "50000 clamp", "limits.concurrent_requests": "4"}
     apply_text("backends: [{name: gpu-1, url: 'http://127.0.0.1:9001', api_key: other}]")
     event = AuditEvent.objects.first()
     assert (event.verb, event.before, event.after) == ("backend.changed", {"credential": "***"}, {"credential": "***"})
@@ -195,6 +213,14 @@ def test_diff_shows_what_changes(apply_text: Apply) -> None:
     changed = FULL
     for old, new in {
         "9002": "9003",
+        "draining: true": "draining: false",
+        "max_concurrent_calls: 64": "max_concurrent_calls: null",
+        "fallback: small": "fallback: null",
+        "first_token_max_s: 30": "first_token_max_s: 60",
+        "stall_max_s: 7.5": "stall_max_s: null",
+        "canary_percent: 5": "canary_percent: 20",
+        "canary: small": "canary: large",
+        "max_concurrent_calls: 8}": "max_concurrent_calls: 9}",
         "weight: 3": "weight: 4",
         "max_model_len: 4096": "max_model_len: null",
         "priority: 5": "is_active: false",
@@ -216,7 +242,17 @@ def test_diff_shows_what_changes(apply_text: Apply) -> None:
     expected = [
         "~ backend gpu-2 url http://127.0.0.1:9002 -> http://127.0.0.1:9003",
         "~ deployment tiny max_model_len 4096 -> null",
-        '~ deployment tiny backends {"gpu-1": 3, "gpu-2": 1} -> {"gpu-1": 4, "gpu-2": 1}',
+        (
+            '~ deployment tiny backends {"gpu-1": 3, "gpu-2": {"weight": 1, "tier": 1, "max_concurr… -> '
+            '{"gpu-1": 4, "gpu-2": {"weight": 1, "tier": 1, "max_concurr…'
+        ),
+        "~ backend gpu-2 draining true -> false",
+        "~ deployment tiny max_concurrent_calls 64 -> null",
+        "~ deployment tiny fallback small -> null",
+        "~ deployment tiny first_token_max_s 30.0 -> 60.0",
+        "~ deployment tiny stall_max_s 7.5 -> null",
+        "~ alias acme/general canary_percent 5 -> 20",
+        "~ alias acme/general canary small -> large",
         "~ tenant acme name Acme -> Acme Ltd",
         "~ tenant acme is_active true -> false",
         "~ alias acme/general max_output_tokens 512 -> 1024",
@@ -297,7 +333,7 @@ def test_export_applied_again_changes_nothing(apply_text: Apply) -> None:
     apply_text(FULL)
     rotated = ApiKey.objects.get(name="minted")
     issuing.rotate(rotated, overlap=timedelta(hours=1), actor=None, actor_label="test")
-    ModelAlias.objects.create(tenant=rotated.tenant, name="removed", deployment=Deployment.objects.get())
+    ModelAlias.objects.create(tenant=rotated.tenant, name="removed", deployment=Deployment.objects.get(name="tiny"))
     apply_text("tenants: [{slug: acme, keys: [{name: ci, aliases: [removed]}]}]")
     ModelAlias.objects.get(name="removed").delete()  # the key still names it
     before, text = rows(), export()
@@ -315,6 +351,7 @@ def test_export_applied_again_changes_nothing(apply_text: Apply) -> None:
 def test_export_applied_elsewhere_makes_the_same(apply_text: Apply) -> None:
     apply_text(FULL)
     text = export()
+    Deployment.objects.update(fallback=None, context_fallback=None)
     for model in (ModelAlias, PoolMember, Deployment, Backend, Tenant, User):
         model.objects.all().delete()
     assert yaml.safe_load(export()) == {"backends": [], "deployments": [], "tenants": []}
@@ -327,7 +364,7 @@ def test_revoked_key_of_the_name_is_minted_anew_but_its_text_never_returns(apply
     for key in ApiKey.objects.all():
         issuing.revoke(key, actor=None, actor_label="test")
     [problem] = problems(apply_text, FULL)
-    assert problem == "tenants[0].keys[0].secret_env: This key is here already. (line 35)"
+    assert problem == "tenants[0].keys[0].secret_env: This key is here already. (line 45)"
     report = apply_text("tenants: [{slug: acme, keys: [{name: ci}]}]")
     assert [key.name for key in report.minted] == ["ci"]
 
@@ -352,18 +389,24 @@ backends: [{name: gpu-1, url: "http://127.0.0.1:9001"}]
 deployments: [{name: large, served_model: large, backends: [{backend: gpu-1}]}]
 tenants:
   - slug: acme
-    aliases: [{name: general, deployment: large}]
+    aliases: [{name: general, deployment: large, canary: null, canary_percent: 0}]
     keys: []
 """
     unpruned = lines(apply_text(pruned, dry_run=True))
-    assert unpruned == ["+ deployment large", "~ alias acme/general deployment tiny -> large"]
+    assert unpruned == [
+        "~ deployment large served_model large-model -> large",
+        "~ alias acme/general deployment tiny -> large",
+        "~ alias acme/general canary small -> null",
+        "~ alias acme/general canary_percent 5 -> 0",
+    ]
     assert lines(apply_text(pruned, prune=True)) == [
         *unpruned,
         "- alias acme/org/model-1.5:latest",
         "- key acme/ci (revoked)",
         "- key acme/minted (revoked)",
         "- tenant globex",
-        "- deployment tiny",
+        "- deployment tiny",  # before those it falls back to
+        "- deployment small",
         "- backend gpu-2",
     ]
     assert ApiKey.objects.filter(revoked_at=None).count() == 0
@@ -380,9 +423,11 @@ def test_prune_refuses_what_is_still_used(apply_text: Apply) -> None:
     apply_text(FULL)
     before = rows()
     assert problems(apply_text, "backends: []\ndeployments: []\n", prune=True) == [
-        'backends: cannot remove the backend "gpu-1", it is still used: gpu-1 in tiny (line 1)',
-        'backends: cannot remove the backend "gpu-2", it is still used: gpu-2 in tiny (line 1)',
+        'backends: cannot remove the backend "gpu-1", it is still used: gpu-1 in large, gpu-1 in tiny (line 1)',
+        'backends: cannot remove the backend "gpu-2", it is still used: gpu-2 in small, gpu-2 in tiny (line 1)',
         'deployments: cannot remove the deployment "tiny", it is still used: general, org/model-1.5:latest (line 2)',
+        'deployments: cannot remove the deployment "small", it is still used: general, tiny (line 2)',
+        'deployments: cannot remove the deployment "large", it is still used: small, tiny (line 2)',
     ]
     assert rows() == before
 
@@ -393,7 +438,7 @@ backends:
   - {name: gpu-1, url: "http://user:pass@127.0.0.1"}
   - {name: gpu-1, url: "http://127.0.0.1"}
 deployments:
-  - {name: tiny, served_model: tiny, backends: [{backend: gpu-9, weight: 5000}]}
+  - {name: tiny, served_model: tiny, backends: [{backend: gpu-9, weight: 5000, tier: 10}]}
   - {name: "b g", max_model_len: many}
 tenant:
   - slug: acme
@@ -413,6 +458,7 @@ tenants:
         'backends[1].name: the backend "gpu-1" is here twice, first in line 2 (line 3)',
         'deployments[0].backends[0].backend: no backend named "gpu-9" (line 5); known: gpu-1',
         "deployments[0].backends[0].weight: Ensure this value is less than or equal to 1000. (line 5)",
+        "deployments[0].backends[0].tier: Give a tier from 0, which is tried first, to 9. (line 5)",
         "deployments[1].max_model_len: must be a whole number (line 6)",
         'deployments[1]: "served_model" is missing (line 6)',
         "deployments[1].name: Use letters, digits, dots, underscores and hyphens; 64 characters at most. (line 6)",
@@ -438,6 +484,7 @@ tenants:
     assert not Backend.objects.exists()
 
 
+DEPLOYMENT = "deployments:\n- name: a\n  served_model: a\n  "
 TENANT = "tenants:\n- slug: acme\n  "
 
 
@@ -530,6 +577,43 @@ TENANT = "tenants:\n- slug: acme\n  "
             "backends: [{name: a, url: 'http://a', api_key: x, api_key_env: VLLM_KEY}]",
             "backends[0].api_key: give api_key or api_key_env, not both (line 1)",
         ),
+        ("backends: [{name: a, url: 'http://a', draining: yes please}]", "draining: must be true or false (line 1)"),
+        (f"{DEPLOYMENT}fallback: b", 'deployments[0].fallback: no deployment named "b" (line 4); known: a'),
+        (f"{DEPLOYMENT}context_fallback: [a]", "deployments[0].context_fallback: must be text (line 4); write it in quotes"),
+        (f"{DEPLOYMENT}max_concurrent_calls: 0", "Give a ceiling of 1 call or more, or none for no ceiling. (line 4)"),
+        (f"{DEPLOYMENT}first_token_max_s: 0", "first_token_max_s: Give 0.05 to 86400 seconds, or none for what the inst"),
+        (f"{DEPLOYMENT}stall_max_s: 5m", "stall_max_s: must be a number of seconds, such as 2.5 (line 4)"),
+        (f"{DEPLOYMENT}stall_max_s: .nan", "stall_max_s: must be a number of seconds, such as 2.5 (line 4)"),
+        (f"{DEPLOYMENT}queue_max_s: -1", "queue_max_s: Give 0 (never wait) to 86400 seconds, or none for what the inst"),
+        (f"{DEPLOYMENT}queue_max_s: true", "queue_max_s: must be a number of seconds, such as 2.5 (line 4)"),
+        (
+            f"backends: [{{name: g, url: 'http://g'}}]\n{DEPLOYMENT}backends: [{{backend: g, max_concurrent_calls: 0}}]",
+            "backends[0].max_concurrent_calls: Give a ceiling of 1 call or more, or none for no ceiling. (line 5)",
+        ),
+        (
+            f"{DEPLOYMENT}fallback: a",
+            "deployments[0].fallback: Calls would go in a circle: a -> a. Leave one of these out. (line 4)",
+        ),
+        (
+            f"{DEPLOYMENT}fallback: b\n- name: b\n  served_model: b\n  context_fallback: a",
+            "deployments[1].context_fallback: Calls would go in a circle: b -> a -> b. Leave one of these out. (line 7)",
+        ),
+        (
+            f"{DEPLOYMENT}max_model_len: 10\n  context_fallback: b\n- {{name: b, served_model: b, max_model_len: 9}}",
+            "context_fallback: “b” takes 9 tokens, no more than the 10 of this one: name one that takes more. (line 5)",
+        ),
+        (
+            f"{DEPLOYMENT}max_model_len: 1\n{TENANT}aliases: [{{name: a, deployment: a, canary: aa}}]",
+            'tenants[0].aliases[0].canary: no deployment named "aa" (line 7); known: a',
+        ),
+        (
+            f"{DEPLOYMENT}max_model_len: 1\n{TENANT}aliases: [{{name: a, deployment: a, canary_percent: 5}}]",
+            "tenants[0].aliases[0]: A canary percent needs a canary: name its deployment, or give 0 percent. (line 7)",
+        ),
+        (
+            f"{DEPLOYMENT}max_model_len: 1\n{TENANT}aliases: [{{name: a, deployment: a, canary: a, canary_percent: 101}}]",
+            "aliases[0].canary_percent: Give the canary's share of the calls, from 0 to 100 percent. (line 7)",
+        ),
         ("backends: [{name: a, url: 'http://a', api_key: 'x y'}]", "must be text of visible ASCII characters"),
     ],
 )
@@ -577,3 +661,58 @@ def test_credential_whose_field_key_is_gone_is_replaced(apply_text: Apply, setti
     settings.FIELD_KEYS = (("t2", "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="),)
     assert lines(apply_text(FULL)) == ["~ backend gpu-1 credential null -> ***"]
     assert Backend.objects.get(name="gpu-1").credential == "backend-credential"
+
+
+def test_examples_of_the_readme_are_applied(apply_text: Apply) -> None:
+    examples = (Path(__file__).parents[3] / "README.md").read_text().split("```yaml\n")[1:]
+    assert len(examples) == 2
+    for example in examples:
+        assert apply_text(example.partition("```")[0]).changes
+
+
+def test_switch_of_a_backend_is_left_alone_where_the_file_does_not_name_it(apply_text: Apply) -> None:
+    apply_text(FULL)
+    assert apply_text("backends: [{name: gpu-2, url: 'http://127.0.0.1:9002'}]").changes == ()
+    assert Backend.objects.get(name="gpu-2").is_draining
+    resumed = "backends: [{name: gpu-2, url: 'http://127.0.0.1:9002', draining: false}]"
+    assert lines(apply_text(resumed)) == ["~ backend gpu-2 draining true -> false"]
+    event = AuditEvent.objects.order_by("-sequence").first()
+    assert (event.verb, event.before, event.after) == ("backend.changed", {"draining": True}, {"draining": False})
+
+
+def test_fallbacks_may_be_turned_round(apply_text: Apply) -> None:
+    """In one go: judged is where it ends, not the steps between."""
+    there = "deployments: [{name: a, served_model: a, fallback: b}, {name: b, served_model: b, fallback: null}]"
+    back = "deployments: [{name: a, served_model: a, fallback: null}, {name: b, served_model: b, fallback: a}]"
+    apply_text(there)
+    assert lines(apply_text(back)) == ["~ deployment a fallback b -> null", "~ deployment b fallback null -> a"]
+    assert apply_text(there).changes
+    assert apply_text("deployments: []", prune=True).changes
+    assert not Deployment.objects.exists()
+
+
+def test_circle_through_deployments_outside_the_file_is_refused(apply_text: Apply) -> None:
+    apply_text("deployments: [{name: a, served_model: a, fallback: b}, {name: b, served_model: b}]")
+    told = problems(apply_text, "deployments:\n- name: b\n  served_model: b\n  fallback: a")
+    assert "deployments[0].fallback: Calls would go in a circle: b -> a -> b. Leave one of these out. (line 4)" in told
+    assert Deployment.objects.get(name="b").fallback is None
+
+
+def test_context_that_another_relied_on_is_told(apply_text: Apply) -> None:
+    large = "{name: large, served_model: l, max_model_len: 4096}"
+    apply_text(f"deployments: [{{name: a, served_model: a, max_model_len: 2048, context_fallback: large}}, {large}]")
+    assert problems(apply_text, "deployments: [{name: large, served_model: l, max_model_len: 2048}]") == [
+        (
+            "deployments: “large” takes 2048 tokens, no more than the 2048 of this one: name one that takes more. (line 1); "
+            'this is of the deployment "a"'
+        )
+    ]
+
+
+def test_canary_is_taken_away_together_with_its_percent(apply_text: Apply) -> None:
+    apply_text(FULL)
+    text = "tenants: [{slug: acme, aliases: [{name: general, deployment: tiny, canary: null%s}]}]"
+    [problem] = problems(apply_text, text % "")
+    assert problem.startswith("tenants[0].aliases[0]: A canary percent needs a canary")
+    apply_text(text % ", canary_percent: 0")
+    assert ModelAlias.objects.get(name="general").canary is None

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config.documents import Price, base_url, load_key, load_tenant
+from gateway.config.documents import Backend, Deployment, PoolMember, Price, base_url, load_key, load_platform, load_tenant
 from usage.limits import Limit
 
 KEY = {
@@ -45,6 +45,51 @@ def test_documents_from_before_there_were_limits_are_read() -> None:
     assert (tenant.limits, tenant.store_out) == ((), "closed")
     assert (tenant.aliases["general"].limits, tenant.aliases["general"].price) == ((), None)
     assert load_key(orjson.dumps(KEY)).limits == ()
+
+
+def test_documents_from_before_there_were_tiers_are_read() -> None:
+    document = {
+        "backends": [{"name": "gpu-1", "url": "http://gpu-1", "credential": ""}],
+        "deployments": [{"name": "tiny", "served_model": "t", "members": [{"backend": "gpu-1", "weight": 3}]}],
+        "cors_origins": [],
+        "has_imported_keys": False,
+    }
+    platform = load_platform(orjson.dumps(document), decrypt=str)
+    backend = Backend("gpu-1", "http://gpu-1")
+    assert platform.backends == {"gpu-1": backend}
+    assert platform.deployments == {"tiny": Deployment("tiny", "t", (PoolMember(backend, 3),))}
+    alias = load_tenant(orjson.dumps(TENANT)).aliases["general"]
+    assert (alias.canary, alias.canary_percent) == (None, 0)
+
+
+def test_platform_is_compiled() -> None:
+    member = {"backend": "gpu-1", "weight": 3, "tier": 1, "max_concurrent_calls": 8, "colour": "red"}
+    deployment = {
+        "name": "tiny",
+        "served_model": "t",
+        "members": [member],
+        "max_model_len": 4096,
+        "max_concurrent_calls": 64,
+        "fallback": "small",
+        "context_fallback": "large",
+        "first_token_max_s": 30.0,
+        "stall_max_s": 5.5,
+        "queue_max_s": 0.0,
+    }
+    document = {
+        "backends": [
+            {"name": "gpu-1", "url": "http://gpu-1", "credential": "ABC", "is_draining": True, "colour": "red"},
+            {"name": "idle", "url": "http://idle", "credential": "", "is_draining": False},
+        ],
+        "deployments": [deployment],
+        "cors_origins": ["https://a.example"],
+        "has_imported_keys": True,
+    }
+    platform = load_platform(orjson.dumps(document), decrypt=str.lower)
+    backend = Backend("gpu-1", "http://gpu-1", "abc", is_draining=True)
+    assert platform.backends == {"gpu-1": backend, "idle": Backend("idle", "http://idle")}
+    pool = (PoolMember(backend, 3, tier=1, max_concurrent_calls=8),)
+    assert platform.deployments["tiny"] == Deployment(**{**deployment, "members": pool})
 
 
 def test_limits_and_prices_are_compiled() -> None:

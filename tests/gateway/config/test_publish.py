@@ -363,3 +363,62 @@ def test_huge_default_does_not_hold_up_others(store: redis.Redis, general: Model
     globex.save()
     assert not ConfigChange.objects.exists()
     assert load_tenant(store.get(tenant_key(str(globex.pk)))).name == "Globex Ltd"
+
+
+def test_everything_that_routing_needs_is_published(store: redis.Redis, general: ModelAlias, tiny: Deployment) -> None:
+    small = Deployment.objects.create(name="small", served_model="small-model")
+    large = Deployment.objects.create(name="large", served_model="large-model", max_model_len=131_072)
+    tiny.fallback, tiny.context_fallback, tiny.max_concurrent_calls = small, large, 64
+    tiny.first_token_max_s, tiny.stall_max_s, tiny.queue_max_s = 30.0, 5.5, 0.0
+    tiny.save()
+    PoolMember.objects.update(tier=2, max_concurrent_calls=8)
+    general.canary, general.canary_percent = small, 5
+    general.save()
+    idle = Backend.objects.create(name="idle", url="http://127.0.0.1:9009", is_draining=True)
+    platform = load_platform(store.get(PLATFORM), encryption.decrypt)
+    held = platform.deployments["tiny"]
+    assert (held.fallback, held.context_fallback, held.max_concurrent_calls) == ("small", "large", 64)
+    assert (held.first_token_max_s, held.stall_max_s, held.queue_max_s) == (30.0, 5.5, 0.0)
+    [member] = held.members
+    assert (member.weight, member.tier, member.max_concurrent_calls) == (3, 2, 8)
+    assert member.backend is platform.backends["gpu-1"]
+    assert platform.backends["idle"].is_draining
+    alias = load_tenant(store.get(tenant_key(str(general.tenant_id)))).aliases["general"]
+    assert (alias.canary, alias.canary_percent) == ("small", 5)
+    idle.delete()
+    assert set(load_platform(store.get(PLATFORM), encryption.decrypt).backends) == {"gpu-1"}
+
+
+def test_renamed_deployment_is_renamed_where_it_is_named(store: redis.Redis, general: ModelAlias, tiny: Deployment) -> None:
+    other = Deployment.objects.create(name="other", served_model="other-model")
+    general.canary = other
+    general.save()
+    tiny.fallback = other
+    tiny.save()
+    other.name = "another"
+    other.save()
+    assert load_platform(store.get(PLATFORM), encryption.decrypt).deployments["tiny"].fallback == "another"
+    assert load_tenant(store.get(tenant_key(str(general.tenant_id)))).aliases["general"].canary == "another"
+
+
+def test_alias_never_names_a_deployment_that_is_not_there(
+    store: redis.Redis, watched: Watched, acme: Tenant, general: ModelAlias, tiny: Deployment
+) -> None:
+    """Moved to a new deployment again and again, the old one deleted in the same transaction."""
+    directory = watched()
+    for number in range(30):
+        with transaction.atomic():
+            old = general.deployment
+            general.deployment = Deployment.objects.create(name=f"d{number}", served_model="m")
+            general.save()
+            old.delete()
+
+        def has_arrived(name: str = f"d{number}") -> bool:
+            named = directory.tenant(str(acme.pk)).aliases["general"].deployment
+            deployments = directory.platform().deployments
+            again = directory.tenant(str(acme.pk)).aliases["general"].deployment
+            # Between two reads of a thread the swap may fall; between two of a greenlet it cannot.
+            assert named in deployments or named != again
+            return named == name
+
+        eventually(has_arrived)

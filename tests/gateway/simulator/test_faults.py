@@ -148,6 +148,24 @@ def test_half_an_event_is_no_event(sim: Simulator) -> None:
     assert not answer.chunks[2].endswith(b"\n\n")
 
 
+def test_a_reset_may_come_in_the_middle_of_a_chunk(sim: Simulator) -> None:
+    answer = chat(sim.address, "[[sim half_event_after=2 half_event_end=reset]]", stream=True)
+    assert (answer.end, len(answer.chunks)) == ("reset", 2)
+    assert answer.body.rpartition(b"\r\n")[2].startswith(b"data: {"), "the third chunk has begun"
+
+
+def test_silence_may_follow_half_an_event(sim: Simulator) -> None:
+    with Client(sim.address) as client:
+        content = "[[sim half_event_after=2 half_event_end=silence]]"
+        client.chat(messages=[{"role": "user", "content": content}], stream=True)
+        client.read_head()
+        chunks = [client.read_chunk() for _ in range(3)]
+        assert chunks[2] is not None
+        assert not chunks[2].endswith(b"\n\n")
+        client.sock.settimeout(0.3)
+        assert client.read_chunk() is None
+
+
 def test_an_error_event_ends_a_stream_as_recorded(sim: Simulator) -> None:
     answer = chat(sim.address, "[[sim error_event_after=3]]", stream=True)
     assert answer.end == "done"
@@ -260,6 +278,66 @@ def test_health_may_fail(sim: Simulator) -> None:
     sim.knobs(health_status=503)
     answer = exchange(sim.address, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")
     assert (answer.status, answer.body) == (503, b"")
+
+
+def test_health_may_be_slow(sim: Simulator) -> None:
+    sim.knobs(health_delay_ms=600_000)
+    with Client(sim.address) as client:
+        client.send(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")
+        client.sock.settimeout(0.3)
+        with pytest.raises(AssertionError, match="no head: open"):
+            client.read_head()
+
+
+def test_a_dead_engine_refuses_with_500_and_is_in_good_health(sim: Simulator) -> None:
+    sim.knobs(engine_dead=True)
+    answer = chat(sim.address, stream=True)
+    assert (answer.status, answer.json["error"]["message"]) == (500, "cannot schedule new futures after shutdown")
+    assert exchange(sim.address, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").status == 200
+
+
+def test_a_hung_engine_stands_still_and_goes_on_when_it_is_let(sim: Simulator) -> None:
+    with Client(sim.address) as client:
+        client.chat(messages=[{"role": "user", "content": "[[sim tokens=200 tokens_per_s=100]]"}], stream=True)
+        client.read_head()
+        assert client.read_chunk()
+        sim.knobs(engine_hung=True)
+        before = sim.metrics()
+        client.sock.settimeout(0.3)
+        while client.read_chunk():
+            pass
+        assert sim.metrics() == before, "the gauges stand still too"
+        assert before["num_requests_running"] == 1
+        assert exchange(sim.address, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").status == 200
+        sim.knobs(engine_hung=False)
+        client.sock.settimeout(20)
+        assert client.read_chunk()
+
+
+def test_gauges_may_be_frozen_while_all_goes_on(sim: Simulator) -> None:
+    sim.knobs(metrics_frozen=True)
+    before = sim.metrics()
+    assert chat(sim.address, "[[sim tokens=20]]").status == 200
+    assert sim.metrics() == before
+    sim.knobs(metrics_frozen=False)
+    assert sim.metrics()["generation_tokens_total"] == before["generation_tokens_total"] + 20
+
+
+def test_another_model_may_be_served_all_of_a_sudden(sim: Simulator) -> None:
+    sim.knobs(models_name="other", max_model_len=100)
+    listed = exchange(sim.address, b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n").json["data"]
+    assert [(m["id"], m["max_model_len"]) for m in listed] == [("other", 100)]
+    assert chat(sim.address, model="tiny").status == 404
+
+
+def test_a_fast_one_takes_a_part_of_the_time() -> None:
+    with simulator(speed=1000, first_token_ms=60_000, tokens_per_s=0.1) as sim:
+        assert chat(sim.address, "[[sim tokens=5]]").status == 200
+
+
+def test_a_clock_may_be_ahead(sim: Simulator) -> None:
+    now_s = chat(sim.address).json["created"]
+    assert chat(sim.address, "[[sim clock_skew_s=86400]]").json["created"] >= now_s + 86400
 
 
 def test_a_slow_start_refuses_connections_at_first() -> None:

@@ -59,8 +59,8 @@ def error_event(code: str) -> bytes:
     return b'data: {"error": {"code": "%b"}}\n\n' % code.encode()
 
 
-UNAVAILABLE = error_event("upstream_unavailable")
-TIMEOUT = error_event("upstream_timeout")
+TIMEOUT = error_event("timeout")
+STALLED = error_event("stalled")
 
 
 def stream(*parts: bytes, ends: bool = True) -> Script:
@@ -79,9 +79,13 @@ def stream(*parts: bytes, ends: bool = True) -> Script:
 class Run:
     """A relay on a scripted backend, and what was said of its end."""
 
-    def __init__(self, backend: ScriptedBackend, *, keep_alive_s: float, within_s: float, first_within_s: float) -> None:
+    def __init__(
+        self, backend: ScriptedBackend, *, keep_alive_s: float, within_s: float, first_within_s: float, stall_max_s: float
+    ) -> None:
         self.backend = backend
         self.ends: list[tuple[str, str | None]] = []
+        self.firsts: list[float | None] = []
+        self.is_broken_off = False
         self.client = UpstreamClient()
         self.cancellation = Cancellation()
         self.meter = Meter(prompt_estimate_tokens=7)
@@ -105,6 +109,9 @@ class Run:
             on_end=lambda outcome, code: self.ends.append((outcome, code)),
             deadline=deadline,
             first_event_deadline=time.monotonic() + first_within_s,
+            stall_max_s=stall_max_s,
+            on_first_event=lambda: self.firsts.append(self.relay.first_event_at_s),
+            is_broken_off=lambda: self.is_broken_off,
             keep_alive_s=keep_alive_s,
         )
 
@@ -128,11 +135,10 @@ Serve = Callable[..., Run]
 def serve() -> Iterator[Serve]:
     runs: list[Run] = []
 
-    def start(
-        script: Script, *, keep_alive_s: float = PATIENCE_S, within_s: float = PATIENCE_S, first_within_s: float = PATIENCE_S
-    ) -> Run:
+    def start(script: Script, **limits_s: float) -> Run:
         backend = ScriptedBackend(script).__enter__()
-        runs.append(Run(backend, keep_alive_s=keep_alive_s, within_s=within_s, first_within_s=first_within_s))
+        usual_s = dict.fromkeys(("keep_alive_s", "within_s", "first_within_s", "stall_max_s"), PATIENCE_S)
+        runs.append(Run(backend, **(usual_s | limits_s)))
         return runs[-1]
 
     yield start
@@ -151,8 +157,8 @@ def test_a_recorded_stream_reaches_the_client_whole(serve: Serve, path: Path) ->
     out = run.finish()
     expected = seen_by_client(recorded, shows_usage=False, shows_running_usage=False)
     if b'data: {"error"' in recorded:
-        assert out.endswith(UNAVAILABLE)
-        assert run.ends == [("failed", "upstream_unavailable")]
+        assert out.endswith(error_event("error_event"))
+        assert run.ends == [("failed", "error_event")]
     else:
         assert run.ends == [("completed", None)]
     assert parsed(out) == expected
@@ -214,24 +220,24 @@ def test_what_follows_done_is_ignored(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "ending"),
     [
-        stream(*EVENTS),
-        stream(*EVENTS, ERROR, DONE),
-        stream(*EVENTS, b"event: error\ndata: x\n\n", DONE),
-        stream(*EVENTS, ABORT, DONE),
-        stream(*EVENTS, b"data: <html>\n\n", DONE),
-        stream(*EVENTS, b"data: {}\n\n", DONE),
-        stream(*EVENTS, b"data: [DONE]\n"),
-        lambda exchange: (exchange.request(), exchange.send(STREAM_HEAD + b"".join(map(chunk, EVENTS)))),
-        lambda exchange: (exchange.request(), exchange.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(EVENTS))),
+        (stream(*EVENTS), "cut"),
+        (stream(*EVENTS, ERROR, DONE), "error_event"),
+        (stream(*EVENTS, b"event: error\ndata: x\n\n", DONE), "error_event"),
+        (stream(*EVENTS, ABORT, DONE), "aborted"),
+        (stream(*EVENTS, b"data: <html>\n\n", DONE), "garbage"),
+        (stream(*EVENTS, b"data: {}\n\n", DONE), "garbage"),
+        (stream(*EVENTS, b"data: [DONE]\n"), "cut"),
+        (lambda exchange: (exchange.request(), exchange.send(STREAM_HEAD + b"".join(map(chunk, EVENTS)))), "cut"),
+        (lambda exchange: (exchange.request(), exchange.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(EVENTS))), "cut"),
     ],
     ids=["no DONE", "error", "named error", "abort", "no JSON", "no choices", "half an end", "cut", "closed"],
 )
-def test_a_fault_is_one_error_event_and_the_end(serve: Serve, fault: Script) -> None:
+def test_a_fault_is_one_error_event_that_tells_which_and_the_end(serve: Serve, fault: Script, ending: str) -> None:
     run = serve(fault)
-    assert run.finish() == shown(*EVENTS) + UNAVAILABLE
-    assert run.ends == [("failed", "upstream_unavailable")]
+    assert run.finish() == shown(*EVENTS) + error_event(ending)
+    assert run.ends == [("failed", ending)]
     assert run.meter.usage().prompt_tokens == 24
     assert run.meter.usage().completion_tokens >= 5
     run.is_over()
@@ -239,8 +245,8 @@ def test_a_fault_is_one_error_event_and_the_end(serve: Serve, fault: Script) -> 
 
 def test_framing_that_is_none_is_an_error_event_too(serve: Serve) -> None:
     run = serve(lambda exchange: (exchange.request(), exchange.send(STREAM_HEAD + b"zz\r\n")))
-    assert run.finish() == UNAVAILABLE
-    assert run.ends == [("failed", "upstream_unavailable")]
+    assert run.finish() == error_event("garbage")
+    assert run.ends == [("failed", "garbage")]
 
 
 def test_an_aborted_generation_is_metered_to_its_last_token(serve: Serve) -> None:
@@ -251,10 +257,10 @@ def test_an_aborted_generation_is_metered_to_its_last_token(serve: Serve) -> Non
 
 def test_a_fault_closes_the_backend_before_the_client_has_read_of_it(serve: Serve) -> None:
     run = serve(stream(EVENTS[0] + ERROR, ends=False))
-    assert next(run.relay) == shown(EVENTS[0]) + UNAVAILABLE
+    assert next(run.relay) == shown(EVENTS[0]) + error_event("error_event")
     run.is_over()
     assert list(run.relay) == []
-    assert run.ends == [("failed", "upstream_unavailable")]
+    assert run.ends == [("failed", "error_event")]
 
 
 def test_a_client_that_left_before_the_first_item_is_told(serve: Serve) -> None:
@@ -302,7 +308,7 @@ def test_cancelling_after_the_end_changes_nothing(serve: Serve) -> None:
 def test_a_deadline_ends_a_silent_stream(serve: Serve) -> None:
     run = serve(stream(EVENTS[0], ends=False), within_s=0.15)
     assert run.finish() == shown(EVENTS[0]) + TIMEOUT
-    assert run.ends == [("timeout", "upstream_timeout")]
+    assert run.ends == [("timeout", "timeout")]
     run.is_over()
 
 
@@ -310,7 +316,7 @@ def test_the_first_event_has_a_deadline_of_its_own(serve: Serve) -> None:
     run = serve(stream(ends=False), keep_alive_s=0.05, first_within_s=0.2)
     assert not run.relay.wait_for_first_event(0.05)
     assert run.finish().endswith(KEEP_ALIVE + TIMEOUT)
-    assert run.ends == [("timeout", "upstream_timeout")]
+    assert run.ends == [("timeout", "timeout")]
     run.is_over()
 
 
@@ -319,6 +325,60 @@ def test_the_deadline_of_the_first_event_is_over_once_it_is_there(serve: Serve) 
     started = time.monotonic()
     assert run.finish() == shown(EVENTS[0]) + TIMEOUT
     assert time.monotonic() - started >= 0.3
+
+
+def test_a_silence_between_events_is_bounded_whatever_drips(serve: Serve) -> None:
+    stop = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.request()
+        exchange.send(STREAM_HEAD + chunk(EVENTS[0]))
+        while not stop.wait(0.01):
+            try:
+                exchange.send(chunk(b"d"))
+            except OSError:
+                return
+
+    run = serve(script, keep_alive_s=0.05, stall_max_s=0.2)
+    assert run.relay.wait_for_first_event(PATIENCE_S)
+    out = run.finish()
+    assert out.startswith(shown(EVENTS[0]) + KEEP_ALIVE)
+    assert out.endswith(KEEP_ALIVE + STALLED)
+    assert run.ends == [("timeout", "stalled")]
+    run.is_over()
+    stop.set()
+
+
+def test_events_that_come_in_time_are_no_silence_however_many(serve: Serve) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.request()
+        exchange.send(STREAM_HEAD)
+        for event in [*EVENTS, DONE]:
+            exchange.send(chunk(event))
+            time.sleep(0.1)
+        exchange.send(LAST_CHUNK)
+        exchange.wait_for_close()
+
+    run = serve(script, keep_alive_s=0.04, stall_max_s=0.5)
+    assert run.finish().replace(KEEP_ALIVE, b"") == shown(*EVENTS) + DONE
+    assert run.ends == [("completed", None)]
+
+
+def test_the_first_event_is_told_when_it_is_there(serve: Serve) -> None:
+    run = serve(stream(EVENTS[0], EVENTS[1], DONE))
+    assert run.firsts == []
+    run.finish()
+    assert run.firsts == [run.relay.first_event_at_s]
+
+
+def test_a_call_that_we_break_off_is_told_so(serve: Serve) -> None:
+    run = serve(stream(EVENTS[0], ends=False))
+    assert next(run.relay) == shown(EVENTS[0])
+    run.is_broken_off = True
+    threading.Timer(0.05, run.relay.cancel).start()
+    assert run.finish() == error_event("gateway_stopped")
+    assert run.ends == [("failed", "gateway_stopped")]
+    run.is_over()
 
 
 def test_a_deadline_ends_a_stream_that_never_pauses(serve: Serve) -> None:
@@ -336,7 +396,7 @@ def test_a_deadline_ends_a_stream_that_never_pauses(serve: Serve) -> None:
 
     run = serve(script, within_s=0.2)
     assert run.finish().endswith(TIMEOUT)
-    assert run.ends == [("timeout", "upstream_timeout")]
+    assert run.ends == [("timeout", "timeout")]
     run.is_over()
     stop.set()
 
