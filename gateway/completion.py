@@ -4,47 +4,28 @@ resolve the alias -> shape the request for it -> hold what it may cost -> take t
 return it whole
 """
 
-from collections.abc import Callable
 from functools import partial
-from math import inf
-from time import monotonic
-from typing import Final
-
-from django.conf import settings
 
 from gateway import lifecycle
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
-from gateway.api.errors import error_event
 from gateway.call import Call, in_time_s
 from gateway.config import directory
 from gateway.config.documents import Deployment
-from gateway.endings import ending_of, error_of, recorded_code
 from gateway.exceptions import ClientLeft, ModelNotFound, Overloaded, UpstreamUnavailable
 from gateway.principal import Principal
+from gateway.receiving import pace, relayed, whole
 from gateway.routing.affinity import beginning
 from gateway.routing.choice import Facts
 from gateway.routing.road import Road, drawn
-from gateway.upstream.answers import read_answer, shown
-from gateway.upstream.attempt import Attempt
-from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.encoding import Bodies, end_user_label, facts_of
-from gateway.upstream.errors import UpstreamGarbage, UpstreamSilence, UpstreamStalled
 from gateway.upstream.metering import CEILING_TOKENS, NO_USAGE, Meter, Usage
 from gateway.upstream.opening import Asked, first_answer
-from gateway.upstream.pace import Pace
 from gateway.upstream.relay import Relay
-from gateway.upstream.sse import EventRewriter
 from gateway.upstream.tokenizing import count_prompt_tokens
 from usage.estimates import Prompt, measure
-from usage.events import Outcome
-from usage.reservation import Progress, Reservation
+from usage.reservation import Progress
 from usage.store import StoreUnavailable
-
-ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024
-BYTES_A_TOKEN: Final = 4  # of a request's JSON: about right for English, and for Japanese with its 3 bytes a character
-
-pace: Final = Pace()
 
 
 def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | Relay:
@@ -125,79 +106,6 @@ def prompt_tokens(prompt: Prompt, deployment: Deployment, upstream: Upstream) ->
     return (count_prompt_tokens(deployment, upstream.fields) if is_in_doubt else None) or likely
 
 
-def relayed(
-    call: Call,
-    request: ChatRequest,
-    new_meter: Callable[[Deployment], Meter],
-    attempt: Attempt,
-    response: UpstreamResponse,
-) -> Relay:
-    """A relay whose first event is there, or is only slow: until then the answer's status is open."""
-    if not response.is_event_stream:
-        read_answer(response.read_all(ANSWER_MAX_BYTES, min(call.deadline, monotonic() + attempt.stall_max_s)))
-        raise UpstreamGarbage("a whole answer where a stream was asked for")
-    meter = new_meter(attempt.deployment)
-
-    def ended(outcome: Outcome, failure: str | None) -> None:
-        if relay.first_event_at_s is not None:
-            call.first_token_ms = int((relay.first_event_at_s - call.started) * 1000)
-        finish(call, attempt, outcome, meter.usage(), failure=failure)
-
-    keep_alive_s = min(settings.KEEP_ALIVE_COMMENT_S, in_time_s(call.patience_s or inf))
-    relay = Relay(
-        response,
-        EventRewriter(
-            completion_id=f"chatcmpl-{call.request_id}",
-            alias=call.alias,
-            created_s=int(call.created_s),
-            shows_usage=request.include_usage,
-            shows_running_usage=request.continuous_usage,
-        ),
-        meter,
-        error_event=lambda failure: error_event(error_of(failure, call.alias)),
-        on_end=ended,
-        on_first_event=attempt.note_first_token,
-        is_broken_off=lambda: call.is_broken_off,
-        deadline=call.deadline,
-        first_event_deadline=attempt.first_token_deadline,
-        stall_max_s=attempt.stall_max_s,
-        keep_alive_s=keep_alive_s,
-    )
-    if call.reservation is not None:
-        lifecycle.settling().hold(call.request_id, partial(progress, call.reservation, meter))
-    relay.wait_for_first_event(keep_alive_s)
-    attempt.commit()
-    call.is_handed_over = True
-    return relay
-
-
-def whole(call: Call, new_meter: Callable[[Deployment], Meter], attempt: Attempt, response: UpstreamResponse) -> bytes:
-    """A plain answer, read to its end, sanitised and metered. vLLM sends it when it is whole: the rest comes at once."""
-    try:
-        body = response.read_all(ANSWER_MAX_BYTES, min(call.deadline, monotonic() + attempt.stall_max_s))
-    except UpstreamSilence:
-        raise UpstreamStalled("half an answer") from None
-    answer = read_answer(body)
-    response.close(reuse=True)
-    body = shown(answer, completion_id=f"chatcmpl-{call.request_id}", alias=call.alias, created_s=int(call.created_s))
-    meter = new_meter(attempt.deployment)
-    meter.note_answer(answer.get("usage"), completion_estimate_tokens=len(body) // BYTES_A_TOKEN)
-    usage = meter.usage()
-    tokens = usage.completion_tokens // len(answer["choices"])
-    pace.note(attempt.deployment.name, tokens=tokens, seconds=attempt.elapsed_s())
-    finish(call, attempt, "completed", usage)
-    return body
-
-
-def finish(call: Call, attempt: Attempt, outcome: Outcome, usage: Usage, *, failure: str | None = None) -> None:
-    """An answer is over. failure: in a word, how it failed. Told to all who learn from it; the call ends with it."""
-    if usage.source == "backend" and call.prompt is not None:
-        learners[attempt.deployment.name].note(call.prompt, usage.prompt_tokens)
-    ending = failure or ending_of(outcome, usage)
-    attempt.end(ending, is_its_fault=monotonic() < call.deadline)
-    call.end(status=200, outcome=outcome, error_code=recorded_code(ending, call.alias), usage=usage)
-
-
 def meter_for(call: Call, upstream: Upstream, deployment: Deployment) -> Meter:
     """A meter of its own for each try: what a failed backend generated is nobody's."""
     return Meter(
@@ -216,9 +124,3 @@ def usage_at_leaving(call: Call, upstream: Upstream) -> Usage:
     most = upstream.fields.get("max_tokens") or CEILING_TOKENS
     tokens = pace.expected_tokens(call.deployment or "", seconds=call.elapsed_ms() / 1000, most=most)
     return Usage(likely_prompt_tokens(call), 0, tokens * (upstream.fields.get("n") or 1), "estimated")
-
-
-def progress(reservation: Reservation, meter: Meter) -> Progress:
-    """How far a live call is, for its lease."""
-    usage = meter.usage()
-    return Progress(reservation, usage.completion_tokens, usage.prompt_tokens or None)

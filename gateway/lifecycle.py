@@ -1,6 +1,7 @@
 """Start and end of a gateway worker: what lives as long as the process is built here, once, and taken down here."""
 
 import time
+from functools import partial
 from typing import Final
 from weakref import WeakSet
 
@@ -13,11 +14,13 @@ from gateway import call_log, last_used, metrics
 from gateway.call import Call
 from gateway.config import directory
 from gateway.routing.board import board
+from gateway.routing.candidates import usable_members
 from gateway.routing.exchange import Exchange
 from gateway.routing.health import Health
-from gateway.upstream.attempt import give_up_where_it_hangs
+from gateway.routing.slots import slots
+from gateway.upstream.attempt import client
 from gateway.upstream.client import IDLE_MAX_S
-from gateway.upstream.opening import client
+from gateway.upstream.opening import leave_where_it_hangs
 from usage.degraded import LocalLimiter
 from usage.events import UsageEvent
 from usage.reservation import Reservation
@@ -48,6 +51,9 @@ def start() -> None:
     _health = Health(board, Exchange(_store, uuid7().hex), configuration.platform)
     gevent.spawn(_health.run)
     metrics.show(metrics.Backends(board.totals))
+    usable = partial(usable_members, board=board)
+    slots.start(settings.REDIS_URL, workers=settings.GATEWAY_WORKERS, queue_max_s=settings.QUEUE_MAX_S, usable=usable)
+    gevent.spawn(slots.run)
     gevent.spawn(_drop_idle_connections)
     gevent.spawn(_look_for_hung_backends)
 
@@ -93,11 +99,12 @@ def _drop_idle_connections() -> None:
 def _look_for_hung_backends() -> None:
     while True:
         gevent.sleep(HUNG_LOOK_S)
-        give_up_where_it_hangs()
+        leave_where_it_hangs()
 
 
 def stop() -> None:
     """Called when the worker has served its last request: what was recorded goes out, or stays on the disk."""
+    slots.stop()
     if _health is not None:
         _health.stop()
     if _settling is not None:

@@ -24,6 +24,12 @@ DURATION = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
 IN_FLIGHT = Gauge("sekisho_calls_in_flight", "Calls being served", multiprocess_mode="livesum")
+QUEUED = Histogram(
+    "sekisho_queue_seconds",
+    "How long calls waited for a place under a ceiling, those in vain too",
+    ["deployment"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 ATTEMPTS = Counter("sekisho_upstream_attempts", "Tries of a backend", ["backend", "result"])
 EJECTIONS = Counter("sekisho_backend_ejections", "Times that a backend was taken out", ["backend", "reason"])
 _STATES: Final = {"ejected": 0, "trial": 1, "unknown": 2, "healthy": 3}

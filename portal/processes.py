@@ -17,6 +17,8 @@ from portal.supervisor import Role, http_answers
 SIMULATED_MODEL: Final = "demo"
 DEMO_ALIASES: Final = ("general", "secure")
 PORTS_TRIED: Final = 100
+# A person waits for `up` to end: shorter than the supervisor's patience, by what the gateway needs after it.
+GRACE_S: Final = 20
 
 
 class NoFreePort(Exception):
@@ -119,6 +121,7 @@ def gateway(place: Place, *, workers: int) -> Role:
         "DJANGO_SETTINGS_MODULE": "portal.settings.gateway",
         "SEKISHO_API_BIND": place.bind(place.api_port),
         "SEKISHO_GATEWAY_WORKERS": str(workers),
+        "SEKISHO_GRACE_S": str(GRACE_S),
         "PROMETHEUS_MULTIPROC_DIR": str(place.home / "metrics"),
     }
     command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn/gateway.py"]

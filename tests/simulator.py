@@ -70,6 +70,15 @@ class Simulator:
         response.raise_for_status()
         return response.json()
 
+    def refuse(self) -> None:
+        """Connections are refused until accept(); what runs goes on."""
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: not self.is_ready())
+
+    def accept(self) -> None:
+        self.process.send_signal(signal.SIGUSR2)
+        wait_until(self.is_ready)
+
     def stop(self) -> int:
         """SIGTERM, and wait; the exit code."""
         self.process.send_signal(signal.SIGTERM)

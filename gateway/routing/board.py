@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
@@ -21,16 +21,16 @@ from gateway.routing.verdicts import FRESH_S, Verdict
 
 STRIKES: Final = 3  # failures in a row after which a backend is out
 STILL_S: Final = 3.0  # gauges that stand still for so long, while a call times out: the engine hangs
-STANDSTILL_S: Final = 10.0  # the same without waiting for the time-out, which may be minutes away
+# The same without waiting for the time-out, which may be minutes away. A vLLM that compiled stood still for 14 s (recorded).
+STANDSTILL_S: Final = 15.0
 TRIAL_S: Final = 30.0
 ASK_AGAIN_S: Final = 1.0  # for a trial that another worker holds
 _LEARNING: Final = 0.2  # weight of the newest first-token time
 _log = structlog.get_logger("gateway")
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """One backend, as the choice for one call sees it. Cheap to ask for.
+class View(NamedTuple):  # a frozen dataclass takes four times as long to make, and each call makes several
+    """One backend, as the choice for one call sees it.
 
     readiness: 0 to 1, grows after a return (slow start); 0: take no call but a trial. state unknown: not probed lately, and
     nothing held against it: to be used. load None: not told for 3 s. in_flight: calls there now, over all workers.
@@ -95,8 +95,7 @@ class Board:
     # For the choice of a backend.
 
     def view(self, backend: Backend) -> View:
-        known = self._of(backend.name)
-        now_s = self.now_s()
+        known, now_s = self._of(backend.name), self.now_s()
         verdict, ejection, ejected = known.verdict, known.ejection, known.ejected
         fresh = known.fresh_verdict(now_s)
         return View(
@@ -127,9 +126,13 @@ class Board:
         return True
 
     def hangs(self, backend: Backend) -> bool:
-        """Was it found to have hung? Calls that still wait there for a first token had better go elsewhere."""
-        ejected = self._of(backend.name).ejected
-        return ejected is not None and ejected.reason in HANGS
+        """Was it found to hang? Calls that still wait there for a first token had better go elsewhere, if they can.
+
+        Not while it is on trial: the call that tries it is to wait.
+        """
+        known = self._of(backend.name)
+        ejected = known.ejected
+        return ejected is not None and ejected.reason in HANGS and known.state(self.now_s()) == "ejected"
 
     # What calls tell.
 
@@ -151,12 +154,13 @@ class Board:
             self._end_trial(backend.name, known)  # its client left, say: the next call may be the trial
 
     def note_success(self, backend: Backend, *, first_token_s: float | None) -> None:
-        """It has answered: the first token of a stream is there, or a whole answer (first_token_s None)."""
+        """The first token of a stream is there, after first_token_s; and then, with None, the whole of an answer is."""
         known = self._of(backend.name)
-        known.strikes = 0
         known.silent_since_s = None
         known.answered_s = self.now_s()
-        if first_token_s is not None:
+        if first_token_s is None:
+            known.strikes = 0  # not by a first token: streams that all break off later are failures in a row
+        else:
             before_s = known.first_token_s
             known.first_token_s = first_token_s if before_s is None else before_s + _LEARNING * (first_token_s - before_s)
         ejected = known.ejected
@@ -217,9 +221,7 @@ class Board:
             in_flight={name: k.in_flight for name, k in known.items() if k.in_flight},
             verdicts={name: verdict for name in probed if name in known and (verdict := known[name].verdict) is not None},
             ejections={
-                name: k.ejection
-                for name, k in known.items()
-                if k.ejection is not None and (k.shared is None or k.ejection.changed_s > k.shared.changed_s)
+                name: k.ejection for name, k in known.items() if k.ejection is not None and k.ejection.is_newer_than(k.shared)
             },
             ended_trials=self._ended_trials,
         )
@@ -244,7 +246,7 @@ class Board:
             if name not in told.verdicts:
                 known.verdict = verdicts.get(name, known.verdict)
             known.shared = ejections.get(name)
-            if known.shared is not None and (known.ejection is None or known.shared.changed_s > known.ejection.changed_s):
+            if known.shared is not None and known.shared.is_newer_than(known.ejection):
                 self._begin(known, known.shared)
 
     def forget_all_but(self, names: Collection[str]) -> None:

@@ -43,6 +43,10 @@ class Ejection:
     def is_in_force(self) -> bool:
         return self.readmitted_at_s is None
 
+    def is_newer_than(self, other: Self | None) -> bool:
+        """Every worker answers alike, even of two changes at the same moment: or some would disagree for ever."""
+        return other is None or self.version > other.version
+
     def is_served(self, now_s: float) -> bool:
         """Is its back-off over? Also where its time lies ahead of us: clocks of stores have been set back before."""
         return not self.at_s - BACK_OFF_MAX_S <= now_s < self.at_s + self.back_off_s
@@ -68,6 +72,10 @@ class Ejection:
     def taken_over(self, *, reason: str, text: str, now_s: float) -> Self:
         """Calls failed, and now probes fail as well: a probe's success is what ends it."""
         return replace(self, by=By.PROBE, reason=reason, text=text, changed_s=self.later(now_s))
+
+    @property
+    def version(self) -> tuple[float | int | str, ...]:
+        return self.changed_s, self.is_in_force, self.step, self.at_s, self.readmitted_at_s or 0.0, self.reason, self.text
 
     def later(self, now_s: float) -> float:
         """When the next change is, even if the clock was set back: the newest record must stay the newest."""

@@ -28,6 +28,15 @@ LEASE_S: Final = in_flight.STALE_S
 LEASE_MS: Final = int(LEASE_S * 1000)
 KEPT_S: Final = 3600  # what nobody writes any more
 GONE_S: Final = 60.0  # after which a dead worker's field is taken away
+# Two workers may change the same record within a second: the older change must not come to lie over the newer one.
+_PUT_IF_NEWER: Final = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+local is_readable, record = pcall(cjson.decode, held or '{}')
+local changed_s = is_readable and type(record) == 'table' and tonumber(record['changed_s'])
+if not changed_s or changed_s <= tonumber(ARGV[3]) then
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+end
+"""
 _T = TypeVar("_T")
 
 
@@ -79,8 +88,12 @@ class Exchange:
         for worker in self._dead:
             pipe.hdel(in_flight.KEY, worker)
         pipe.hset(in_flight.KEY, self.worker, in_flight.encode(news.in_flight, at_s=now_s))
-        _write(pipe, VERDICTS, news.verdicts)
-        _write(pipe, EJECTIONS, news.ejections)
+        if news.verdicts:
+            pipe.hset(VERDICTS, mapping={name: _encoded(verdict) for name, verdict in news.verdicts.items()})
+            pipe.expire(VERDICTS, KEPT_S)
+        for name, ejection in news.ejections.items():
+            pipe.eval(_PUT_IF_NEWER, 1, EJECTIONS, name, _encoded(ejection), repr(ejection.changed_s))
+            pipe.expire(EJECTIONS, KEPT_S)
         for key in (in_flight.KEY, VERDICTS, EJECTIONS):
             pipe.hgetall(key)
         try:
@@ -122,10 +135,8 @@ class Exchange:
         )
 
 
-def _write(pipe: Any, key: str, records: Mapping[str, Verdict] | Mapping[str, Ejection]) -> None:
-    if records:
-        pipe.hset(key, mapping={name: orjson.dumps(record.to_dict()) for name, record in records.items()})
-        pipe.expire(key, KEPT_S)
+def _encoded(record: Verdict | Ejection) -> bytes:
+    return orjson.dumps(record.to_dict())
 
 
 def _read(load: Callable[[Mapping[str, Any]], _T], entries: Mapping[bytes, bytes]) -> dict[str, _T]:

@@ -1,4 +1,7 @@
-"""`python -m gateway.simulator`: the stand-in as a process of its own. Needs no Django, and no monkey patching."""
+"""`python -m gateway.simulator`: the stand-in as a process of its own. Needs no Django, and no monkey patching.
+
+SIGTERM and SIGINT end it as they end vLLM. SIGUSR1: connections are refused; SIGUSR2: they are taken again.
+"""
 
 import argparse
 import gc
@@ -70,6 +73,8 @@ def main(arguments: list[str]) -> int:
         server = Server(_model(options), options.host, options.port, keep_alive_s=options.keep_alive_s)
     except (ValueError, OSError) as error:
         parser.exit(1, f"simulate: {error}\n")
+    gevent.signal_handler(signal.SIGUSR1, server.refuse)
+    gevent.signal_handler(signal.SIGUSR2, server.accept)
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)  # 10,000 remembered calls are not looked through every few hundred requests
     server.serve(slow_start_s=options.slow_start_s)

@@ -25,11 +25,7 @@ class Server:
     def __init__(self, model: Model, host: str, port: int, *, keep_alive_s: float = IDLE_S) -> None:
         self.model = model
         self._keep_alive_s = keep_alive_s
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.setblocking(False)
-        self._listener.bind((host, port))
+        self._listener = _bound(host, port)
         self._connections: set[Connection] = set()
         self._acceptable: Any = None
 
@@ -42,6 +38,24 @@ class Server:
         """Listen, and return at once. Until slow_start_s are over connections are refused, as while vLLM loads its weights."""
         gevent.spawn(self._close_idle)
         gevent.spawn_later(slow_start_s, self._listen)
+
+    def refuse(self) -> None:
+        """Connections are refused from now on; those there are stay."""
+        host, port = self.address
+        self._close_listener()
+        self._listener = _bound(host, port)
+
+    def _close_listener(self) -> None:
+        if self._acceptable is not None:
+            self._acceptable.stop()
+            self._acceptable.close()
+            self._acceptable = None
+        self._listener.close()
+
+    def accept(self) -> None:
+        """The end of refuse()."""
+        if self._acceptable is None:
+            self._listen()
 
     def _listen(self) -> None:
         self._listener.listen(_BACKLOG)
@@ -104,10 +118,7 @@ class Server:
         """
         if shutdown_timeout_s:
             self._drain(shutdown_timeout_s)
-        if self._acceptable is not None:
-            self._acceptable.stop()
-            self._acceptable.close()
-        self._listener.close()
+        self._close_listener()
         self.model.engine.abort()
         self._wait_until(time.monotonic() + _ABORT_S)
 
@@ -121,3 +132,12 @@ class Server:
         """Until no call is open, or the deadline."""
         while self.model.engine.open_calls and time.monotonic() < deadline_s:
             gevent.sleep(0.01)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Not yet listening: the port is ours, and connections are refused."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setblocking(False)
+    listener.bind((host, port))
+    return listener

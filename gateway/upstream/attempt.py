@@ -8,8 +8,28 @@ from django.conf import settings
 from gateway import metrics
 from gateway.config.documents import Backend, Deployment
 from gateway.routing.board import Failure, board
-from gateway.upstream.client import Cancellation, UpstreamResponse
+from gateway.routing.choice import expectations
+from gateway.upstream.answers import read_answer
+from gateway.upstream.client import Cancellation, UpstreamClient, UpstreamResponse
+from gateway.upstream.errors import (
+    EngineDead,
+    UpstreamAborted,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamFull,
+    UpstreamGarbage,
+    UpstreamUnwilling,
+)
+from gateway.upstream.refusals import in_own_words
 
+PATH: Final = "/v1/chat/completions"
+REFUSAL_MAX_BYTES: Final = 64 * 1024
+REFUSAL_MAX_S: Final = 5.0
+# What a status says about the request, and not about the backend: no other backend would answer otherwise.
+_ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422})
+_FULL: Final = frozenset({429, 503})
+# vLLM's words while its API server outlives its engine, /health still at 200 (recorded from 0.32.0).
+_ENGINE_DEAD: Final = (b"cannot schedule new futures", b"EngineCore encountered an issue")
 # What is held against a backend, by how the attempt ended. A full queue is not, nor what a client or this gateway ended.
 _FAILURES: Final = {
     "refused": Failure.REFUSED,
@@ -26,41 +46,83 @@ _FAILURES: Final = {
 }
 _ANSWERS: Final = frozenset({"completed", "wrong_usage", "refused_request"})
 
+client: Final = UpstreamClient()
+# Attempts that have told their clients nothing yet: another backend may take over from them.
+waiting: Final[set["Attempt"]] = set()
+
 
 class Attempt:
     """Made when the backend is chosen; must be ended, once or more.
 
-    response: set when the head of the answer is there, and closed at the end. first_token_deadline: monotonic seconds.
-    stall_max_s: the longest silence once the answer has begun.
+    tried: names of the backends that its call has tried so far, this one included. is_left: leave() was called.
+    first_token_deadline: monotonic seconds. stall_max_s: the longest silence once the answer has begun.
     """
 
     __slots__ = (
-        "_has_ended", "_started", "backend", "cancellation", "deployment", "first_token_deadline", "response", "stall_max_s",
+        "_answer", "_cancellation", "_has_ended", "_queued", "_started", "backend", "deployment", "first_token_deadline",
+        "is_left", "stall_max_s", "tried",
     )  # fmt: skip
 
-    def __init__(self, deployment: Deployment, backend: Backend, cancellation: Cancellation) -> None:
+    def __init__(self, deployment: Deployment, backend: Backend, tried: frozenset[str], cancellation: Cancellation) -> None:
         self.deployment = deployment
         self.backend = backend
-        self.cancellation = cancellation
-        self.response: UpstreamResponse | None = None
+        self.tried = tried
+        self.is_left = False
+        self._answer: UpstreamResponse | None = None
+        self._cancellation = cancellation
         self._started = monotonic()
         self._has_ended = False
         self.first_token_deadline = self._started + _or(deployment.first_token_max_s, settings.FIRST_TOKEN_MAX_S)
         self.stall_max_s = _or(deployment.stall_max_s, settings.STALL_MAX_S)
+        self._queued = expectations.queued(board.view(backend), self._started)
         board.note_start(backend)
-        _waiting.add(self)
+        waiting.add(self)
+
+    def open(self, body: bytes, *, request_id: str, deadline: float, streams: bool) -> None:
+        """Ask, and wait for the head of its answer. deadline: monotonic seconds. streams: is it a stream that is asked for?
+
+        Raises UpstreamError where it is no answer; InvalidRequest, ContextLengthExceeded where it blames the request.
+        """
+        answer = self._answer = client.open_call(
+            self.backend,
+            PATH,
+            body,
+            # Never the client's: vLLM makes it the id of the request, and two at once with the same id meet in its engine.
+            headers={"X-Request-Id": request_id},
+            connect_s=settings.CONNECT_MAX_S,
+            # A whole answer has no first token that one could wait for.
+            first_byte_deadline=min(deadline, self.first_token_deadline) if streams else deadline,
+            rest_s=self.stall_max_s,
+            cancellation=self._cancellation,
+        )
+        if answer.status != 200:
+            raise _fault(answer, deadline)
+        if streams and not answer.is_event_stream:
+            read_answer(answer.read_all(REFUSAL_MAX_BYTES, min(deadline, monotonic() + REFUSAL_MAX_S)))
+            raise UpstreamGarbage("a whole answer where a stream was asked for")
+
+    @property
+    def answer(self) -> UpstreamResponse:
+        """Once open() has returned. Closed at the end."""
+        if self._answer is None:
+            raise RuntimeError("the attempt has not been opened")
+        return self._answer
 
     def elapsed_s(self) -> float:
         return monotonic() - self._started
 
     def note_first_token(self) -> None:
-        """The first event of its stream is there."""
-        _waiting.discard(self)
-        board.note_success(self.backend, first_token_s=self.elapsed_s())
+        """The first event of its stream is there, and on its way to the client."""
+        waiting.discard(self)
+        elapsed_s = self.elapsed_s()
+        board.note_success(self.backend, first_token_s=elapsed_s)
+        expectations.note_first_token(self.backend.name, queued=self._queued, first_token_s=elapsed_s)
 
-    def commit(self) -> None:
-        """Something has reached the client: no other backend can answer any more, however long this one takes."""
-        _waiting.discard(self)
+    def leave(self) -> None:
+        """Whoever waits for it gets UpstreamAborted, and goes on to another backend."""
+        self.is_left = True
+        waiting.discard(self)
+        self._cancellation.give_up()
 
     def end(self, ending: str, *, is_its_fault: bool = True) -> None:
         """How it ended: completed, client_left, refused_request, wrong_usage, or an `ending` of errors.py.
@@ -70,9 +132,9 @@ class Attempt:
         if self._has_ended:
             return
         self._has_ended = True
-        _waiting.discard(self)
-        if self.response is not None:
-            self.response.close(reuse=False)
+        waiting.discard(self)
+        if self._answer is not None:
+            self._answer.close(reuse=False)
         if ending in _ANSWERS:
             board.note_success(self.backend, first_token_s=None)
         elif is_its_fault and ending in _FAILURES:
@@ -81,16 +143,24 @@ class Attempt:
         metrics.ATTEMPTS.labels(self.backend.name, ending).inc()
 
 
+def _fault(answer: UpstreamResponse, deadline: float) -> UpstreamError:
+    """What a status other than 200 says of the backend. Raises the client's own fault at once."""
+    is_about_the_request = answer.status in _ABOUT_THE_REQUEST
+    body = b""
+    try:
+        body = answer.read_all(REFUSAL_MAX_BYTES, min(deadline, monotonic() + REFUSAL_MAX_S))
+        answer.close(reuse=True)
+    except UpstreamError as error:
+        if is_about_the_request or isinstance(error, UpstreamAborted):
+            raise  # of the others the status says enough
+    if is_about_the_request:
+        raise in_own_words(body)
+    if answer.status in _FULL:
+        return UpstreamFull()
+    if answer.status == 500 and any(words in body for words in _ENGINE_DEAD):
+        return EngineDead()
+    return UpstreamFailed() if answer.status >= 500 else UpstreamUnwilling()
+
+
 def _or(own_s: float | None, usual_s: float) -> float:
     return usual_s if own_s is None else own_s
-
-
-# Those of which nothing has reached a client yet.
-_waiting: Final[set[Attempt]] = set()
-
-
-def give_up_where_it_hangs() -> None:
-    """Wake all who wait at backends that have stopped generating: another one may answer them."""
-    for attempt in list(_waiting):
-        if board.hangs(attempt.backend):
-            attempt.cancellation.give_up()

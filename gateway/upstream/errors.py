@@ -49,6 +49,12 @@ class UpstreamAborted(UpstreamError):
     ending = "client_left"
 
 
+class NobodyLeft(UpstreamError):
+    """An answer failed before its first event, and no other backend could take over."""
+
+    ending = "nobody_left"
+
+
 class UpstreamFull(UpstreamError):
     """Its queue is full (503, 429). Another backend may have room; never held against this one."""
 

@@ -1,14 +1,14 @@
-"""From a deployment to an answer: its backends are tried in turn until one answers; after the client's first byte, never.
+"""From a deployment to an answer: its backends are tried in turn until one answers; after the first event, never.
 
 Where no backend of a deployment can answer, the one that takes over is asked, if there is one (routing/road.py).
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from django.conf import settings
 
@@ -21,33 +21,20 @@ from gateway.routing.candidates import fits, is_out, ranked
 from gateway.routing.choice import Facts
 from gateway.routing.road import Road
 from gateway.routing.slots import slots
-from gateway.upstream.attempt import Attempt
-from gateway.upstream.client import Cancellation, UpstreamClient, UpstreamResponse
+from gateway.upstream.attempt import Attempt, waiting
+from gateway.upstream.client import Cancellation
 from gateway.upstream.errors import (
-    EngineDead,
     UpstreamAborted,
     UpstreamError,
-    UpstreamFailed,
     UpstreamFull,
     UpstreamReported,
     UpstreamSilence,
     UpstreamStalled,
-    UpstreamUnwilling,
 )
-from gateway.upstream.refusals import in_own_words
 from gateway.upstream.retry_budget import RetryBudget
 
-PATH: Final = "/v1/chat/completions"
 MAX_TRIES: Final = 3  # of one deployment, each at another backend
-REFUSAL_MAX_BYTES: Final = 64 * 1024
-REFUSAL_MAX_S: Final = 5.0
-# What a status says about the request, and not about the backend: no other backend would answer otherwise.
-_ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422})
-_FULL: Final = frozenset({429, 503})
-# vLLM's words while its API server outlives its engine, /health still at 200 (recorded from 0.32.0).
-_ENGINE_DEAD: Final = (b"cannot schedule new futures", b"EngineCore encountered an issue")
 
-client: Final = UpstreamClient()
 _budgets: Final[defaultdict[str, RetryBudget]] = defaultdict(RetryBudget)
 T = TypeVar("T")
 
@@ -73,26 +60,70 @@ class Asked:
         return is_wish_bearable and fits(deployment, self.facts, board)
 
 
-def first_answer(call: Call, asked: Asked, *, receive: Callable[[Attempt, UpstreamResponse], T]) -> T:
-    """What `receive` makes of the first backend's answer that has status 200.
+class Answers:
+    """The answers of status 200 that one call gets: the first one, and after each that fails the next one.
 
-    receive must not let a byte reach the client before it is sure of the answer; where it raises an UpstreamError, the next
-    backend is tried, within the call's own deadline for all tries together. Where it returns, it ends the attempt, now or
-    later. Raises InvalidRequest in our words where a backend refused the request itself, ClientLeft, Overloaded where all are
-    full, and when no backend answered UpstreamUnavailable or UpstreamTimeout, whichever the last one was.
+    Both raise GatewayError when nobody is left to be asked: InvalidRequest in our words where a backend refused the request
+    itself, ClientLeft, Overloaded where all are full, else UpstreamUnavailable or UpstreamTimeout, whichever came last.
     """
+
+    __slots__ = ("_attempts",)
+
+    def __init__(self, call: Call, asked: Asked) -> None:
+        self._attempts = _attempts(call, asked)
+
+    def first(self) -> Attempt:
+        return next(self._attempts)
+
+    def after(self, error: UpstreamError) -> Attempt:
+        """Where the one before failed with `error`, and nothing of it has reached the client but comments."""
+        return self._attempts.throw(error)
+
+
+def first_answer(call: Call, asked: Asked, *, receive: Callable[[Attempt, Answers], T]) -> T:
+    """What `receive` makes of the first backend's answer that it can make something of.
+
+    Where receive raises an UpstreamError, the next backend is tried, within the call's own deadline for all tries together;
+    nothing has reached the client then. Where it returns, it ends the attempt, now or later. Raises as Answers does.
+    """
+    answers = Answers(call, asked)
+    attempt = answers.first()
+    while True:
+        try:
+            return receive(attempt, answers)
+        except UpstreamError as error:
+            attempt = answers.after(error)
+        except BaseException:
+            attempt.end("internal_error")
+            raise
+
+
+def leave_where_it_hangs() -> None:
+    """Move on all who wait at backends that have stopped generating, if they can be answered elsewhere: else it may go on."""
+    for attempt in list(waiting):
+        if board.hangs(attempt.backend) and _has_others(attempt) and _budgets[attempt.deployment.name].take(monotonic()):
+            attempt.leave()
+
+
+def _has_others(attempt: Attempt) -> bool:
+    if attempt.deployment.fallback is not None:
+        return True
+    backends = (member.backend for member in attempt.deployment.members)
+    others = (backend for backend in backends if backend.name not in attempt.tried and not backend.is_draining)
+    return len(attempt.tried) < MAX_TRIES and any(board.view(backend).readiness > 0 for backend in others)
+
+
+def _attempts(call: Call, asked: Asked) -> Generator[Attempt, None, NoReturn]:
+    """One after the other; what is thrown in is how the one before failed."""
     deployment = asked.road.first
     been = {deployment.name}
     while True:
         heir = _heir_unasked(asked, deployment)
         if heir is None or heir.name in been:
-            try:
-                return _answer_of(call, deployment, asked, receive)
-            except (UpstreamUnavailable, UpstreamTimeout, ContextLengthExceeded) as failure:
-                is_too_long = isinstance(failure, ContextLengthExceeded)
-                heir = asked.road.where_too_long(deployment) if is_too_long else asked.road.where_out(deployment)
-                if heir is None or heir.name in been or monotonic() >= call.deadline:
-                    raise
+            failure = yield from _attempts_at(call, deployment, asked)
+            heir = _heir(asked, deployment, failure)
+            if heir is None or heir.name in been or monotonic() >= call.deadline:
+                raise failure
         been.add(heir.name)
         deployment = heir
 
@@ -104,73 +135,54 @@ def _heir_unasked(asked: Asked, deployment: Deployment) -> Deployment | None:
     return None if asked.fits(deployment) else asked.road.where_too_long(deployment)
 
 
-def _answer_of(call: Call, deployment: Deployment, asked: Asked, receive: Callable[[Attempt, UpstreamResponse], T]) -> T:
-    """As first_answer, from the backends of this deployment alone."""
+def _heir(asked: Asked, deployment: Deployment, failure: GatewayError) -> Deployment | None:
+    """Who takes over after such a failure of `deployment`."""
+    if isinstance(failure, ContextLengthExceeded):
+        return asked.road.where_too_long(deployment)
+    return asked.road.where_out(deployment) if isinstance(failure, (UpstreamUnavailable, UpstreamTimeout)) else None
+
+
+def _attempts_at(call: Call, deployment: Deployment, asked: Asked) -> Generator[Attempt, None, GatewayError]:
+    """As _attempts, at the backends of this deployment alone. Returns what it comes to that none of them answered."""
     call.deployment = deployment.name
     budget = _budgets[deployment.name]
     budget.note_call(monotonic())
     cancellation = Cancellation()
     slot = slots.slot(deployment, asked.facts, tokens=asked.tokens, deadline=call.deadline)
     call.hold(slot, cancellation.cancel)
+    tried: frozenset[str] = frozenset()
     failures: list[UpstreamError] = []
+    attempt: Attempt | None = None
     try:
         for backend in islice(ranked(deployment, asked.facts, board, slot), MAX_TRIES):
-            if failures and not budget.take(monotonic()):
+            if attempt is not None and not attempt.is_left and not budget.take(monotonic()):
                 break
-            attempt = Attempt(deployment, backend, cancellation)
+            tried |= {backend.name}
+            attempt = Attempt(deployment, backend, tried, cancellation)
             try:
-                return receive(attempt, _ask(call, attempt, asked))
+                _open(call, attempt, asked)
+                yield attempt
             except UpstreamError as error:
                 failures.append(_failure(call, attempt, error))
-            except BaseException as error:
-                attempt.end("refused_request" if isinstance(error, GatewayError) else "internal_error")
-                raise
-        raise _gateway_error(call, failures)
-    except BaseException as error:
+    except GatewayError as error:
         slot.release()
-        if isinstance(error, ClientLeft):
-            raise _departure(call) from None
-        raise
+        return _departure(call) if isinstance(error, ClientLeft) else error
+    slot.release()
+    return _gateway_error(call, failures)
 
 
-def _ask(call: Call, attempt: Attempt, asked: Asked) -> UpstreamResponse:
-    """The head of its answer. Raises UpstreamError where that is not 200, GatewayError where it blames the request."""
+def _open(call: Call, attempt: Attempt, asked: Asked) -> None:
     call.attempts += 1
     call.backend = attempt.backend.name
-    response = attempt.response = client.open_call(
-        attempt.backend,
-        PATH,
-        asked.body_for(attempt.deployment),
-        # Never the client's: vLLM makes it the id of the request, and two at once with the same id meet in its engine.
-        headers={"X-Request-Id": f"{call.request_id}-{call.attempts}"},
-        connect_s=settings.CONNECT_MAX_S,
-        # A whole answer has no first token that one could wait for.
-        first_byte_deadline=min(call.deadline, attempt.first_token_deadline) if asked.streams else call.deadline,
-        rest_s=attempt.stall_max_s,
-        cancellation=attempt.cancellation,
-    )
-    if response.status != 200:
-        raise _fault(call, response)
-    return response
-
-
-def _fault(call: Call, response: UpstreamResponse) -> UpstreamError:
-    """What a status other than 200 says of the backend. Raises the client's own fault at once."""
-    is_about_the_request = response.status in _ABOUT_THE_REQUEST
-    body = b""
+    deadline = call.deadline
+    if call.is_handed_over:  # its client gets comments, but not while we wait here
+        deadline = min(deadline, monotonic() + settings.KEEP_ALIVE_COMMENT_S)
     try:
-        body = response.read_all(REFUSAL_MAX_BYTES, min(call.deadline, monotonic() + REFUSAL_MAX_S))
-        response.close(reuse=True)
-    except UpstreamError as error:
-        if is_about_the_request or isinstance(error, UpstreamAborted):
-            raise  # of the others the status says enough
-    if is_about_the_request:
-        raise in_own_words(body)
-    if response.status in _FULL:
-        return UpstreamFull()
-    if response.status == 500 and any(words in body for words in _ENGINE_DEAD):
-        return EngineDead()
-    return UpstreamFailed() if response.status >= 500 else UpstreamUnwilling()
+        request_id = f"{call.request_id}-{call.attempts}"
+        attempt.open(asked.body_for(attempt.deployment), request_id=request_id, deadline=deadline, streams=asked.streams)
+    except GatewayError:
+        attempt.end("refused_request")
+        raise
 
 
 def _failure(call: Call, attempt: Attempt, error: UpstreamError) -> UpstreamError:
@@ -179,7 +191,7 @@ def _failure(call: Call, attempt: Attempt, error: UpstreamError) -> UpstreamErro
         if call.is_over:
             attempt.end("client_left" if call.client_left else "gateway_stopped")
             raise _departure(call)
-        error = UpstreamStalled("given up: its engine hangs")
+        error = UpstreamStalled("left: its engine hangs")
         attempt.end(error.ending, is_its_fault=False)
     elif isinstance(error, UpstreamReported) and error.refusal is not None:
         attempt.end("refused_request")

@@ -8,10 +8,12 @@ from typing import Final
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.errors import GenerationAborted, UpstreamAborted, UpstreamCut, UpstreamError, UpstreamSilence
 from gateway.upstream.metering import Meter
-from gateway.upstream.sse import EventKind, EventRewriter, EventSplitter
+from gateway.upstream.sse import EventKind, EventRewriter, EventSplitter, event_data
 from usage.events import Outcome
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
+# A read that brings as much is progress even inside of an event, of which some are megabytes; a drip never is.
+BULK_BYTES: Final = 4096
 
 _CONTENT, _USAGE, _DONE, _ABORTED = EventKind.CONTENT, EventKind.USAGE, EventKind.DONE, EventKind.ABORTED
 
@@ -20,22 +22,25 @@ class Relay:
     """One streamed answer. An object, no generator: one that was never started has no finally.
 
     A stream is complete with `data: [DONE]` and nothing else; any other end is one error event, without [DONE], and closes the
-    backend's connection at once. All that one read brought goes out as one item.
+    backend's connection at once. All that one read brought goes out as one item. Until the first event has gone out another
+    backend may still take over, however many comments have.
 
     error_event: how it failed (an `ending` of errors.py, internal_error, gateway_stopped) -> the whole event to send for it.
     on_end: called exactly once, with the outcome and how it failed, when the answer is over: complete, broken, out of time,
     or left by the client, even before the first item. It is called before the last item goes out, so that whoever has read
     [DONE] and calls again finds this call ended. on_first_event: called when that is there, perhaps after comments.
+    take_over: told how the answer failed before its first event, another backend's answer in its place, and the deadline of
+    its first event; raises NobodyLeft.
     is_broken_off: where the call was cancelled, did this gateway do it, and not the client?
     deadline, first_event_deadline: monotonic seconds, for the whole answer and for its first event. stall_max_s: the longest
-    silence between two events; bytes that are no whole event do not break it. keep_alive_s: silence after which the client
+    silence between two events; a few bytes of one do not break it. keep_alive_s: silence after which the client
     gets a comment.
     """
 
     __slots__ = (
         "_deadline", "_error_event", "_failure", "_has_ended", "_is_broken_off", "_is_quiet", "_keep_alive_s", "_meter",
         "_on_end", "_on_first_event", "_outcome", "_ready", "_response", "_rewriter", "_splitter", "_stall_max_s",
-        "_whole_deadline", "first_event_at_s",
+        "_take_over", "_whole_deadline", "first_event_at_s",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what one answer is, each by its name
@@ -47,6 +52,7 @@ class Relay:
         error_event: Callable[[str], bytes],
         on_end: Callable[[Outcome, str | None], None],
         on_first_event: Callable[[], None] = lambda: None,
+        take_over: Callable[[UpstreamError], tuple[UpstreamResponse, float]] | None = None,
         is_broken_off: Callable[[], bool] = lambda: False,
         deadline: float,
         first_event_deadline: float = inf,
@@ -60,6 +66,7 @@ class Relay:
         self._error_event = error_event
         self._on_end = on_end
         self._on_first_event = on_first_event
+        self._take_over = take_over
         self._is_broken_off = is_broken_off
         self._deadline = min(deadline, first_event_deadline)  # for the next event
         self._whole_deadline = deadline
@@ -138,27 +145,48 @@ class Relay:
             while not self._ready and self._outcome is None:
                 self._read(wait_s)
                 wait_s = until - monotonic()
-        except UpstreamSilence:
-            if (now := monotonic()) < self._deadline:
+        except UpstreamError as error:
+            is_silence = isinstance(error, UpstreamSilence)
+            if (is_silence and monotonic() < self._deadline) or self._goes_on_after(error):
                 self._is_quiet = True
                 return KEEP_ALIVE
-            has_stalled = self.first_event_at_s is not None and now < self._whole_deadline
-            self._fail("stalled" if has_stalled else "timeout", "timeout")
-        except UpstreamAborted:
-            if self._is_broken_off():
-                self._fail("gateway_stopped")
-            else:
-                self._outcome = "client_left"
-                self._ready.clear()
-        except UpstreamError as error:
-            self._fail(error.ending)
         return self._take_ready()
 
+    def _goes_on_after(self, error: UpstreamError) -> bool:
+        """Has another backend taken over? Else the answer ends."""
+        has_begun, is_over = self.first_event_at_s is not None, monotonic() >= self._whole_deadline
+        if self._take_over is not None and not has_begun and not is_over:
+            self._response.close(reuse=False)
+            try:
+                self._response, deadline = self._take_over(error)
+            except UpstreamError as last:
+                error = last
+            else:
+                self._splitter = EventSplitter()
+                self._deadline = min(self._whole_deadline, deadline)
+                return True
+        if isinstance(error, UpstreamSilence):
+            self._fail("stalled" if has_begun and not is_over else "timeout", "timeout")
+        elif not isinstance(error, UpstreamAborted):
+            self._fail(error.ending)
+        elif self._is_broken_off():
+            self._fail("gateway_stopped")
+        else:
+            self._outcome = "client_left"
+            self._ready.clear()
+        return False
+
     def _read(self, timeout_s: float) -> None:
-        """Read once and make ready what came. Raises UpstreamError; what came before the fault stays ready."""
+        """Read once and make ready what came. Raises UpstreamError; what came before the fault stays ready.
+
+        An end without [DONE] is a cut, unless what came last was never an event.
+        """
         data = self._response.read_some(timeout_s)
         if not data:
+            event_data(self._splitter.rest)
             raise UpstreamCut("the stream ended without [DONE]")
+        if len(data) >= BULK_BYTES and self.first_event_at_s is not None:
+            self._deadline = min(self._whole_deadline, monotonic() + self._stall_max_s)
         for event in self._splitter.feed(data):
             kind, shown = self._rewriter.rewrite(event)
             if kind is _CONTENT:

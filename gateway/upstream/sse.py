@@ -24,6 +24,7 @@ _HEAD: Final = re.compile(rb'data: \{"id":"[^"\\]*",("object":"[^"\\]*","created
 _USAGE_AFTER_CHOICES: Final = b'}],"usage":{'
 _UNFINISHED: Final = b'"finish_reason":null'
 _ABORTED: Final = b'"finish_reason":"abort"'
+_FIELDS: Final = frozenset({b"", b"data", b"event", b"id", b"retry"})  # a comment's name is empty
 _HIDDEN_KEYS: Final = ("system_fingerprint", "kv_transfer_params", "ec_transfer_params")
 
 
@@ -49,9 +50,9 @@ class EventSplitter:
         self._size_bytes = 0
 
     @property
-    def has_rest(self) -> bool:
-        """Is there more than blank lines behind the last whole event?"""
-        return bool(b"".join(self._parts).strip())
+    def rest(self) -> bytes:
+        """What stands behind the last whole event, without blank lines before and after it."""
+        return b"".join(self._parts).strip()
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, in order. Where blank lines follow each other, some are blank or begin with one.
@@ -162,7 +163,7 @@ def event_data(event: bytes) -> bytes | None:
     """The data of an event: its data lines without their names. None for an event that has none.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. An event named "error" raises
-    UpstreamReported.
+    UpstreamReported, a line that is no field's MalformedStream: what speaks here is no model server.
     """
     lines = []
     for line in event.splitlines():
@@ -171,6 +172,8 @@ def event_data(event: bytes) -> bytes | None:
             lines.append(value.removeprefix(b" "))
         elif name == b"event" and value.strip() == b"error":
             raise UpstreamReported
+        elif name not in _FIELDS:
+            raise MalformedStream("a line that is no field of an event")
     return b"\n".join(lines) if lines else None
 
 

@@ -10,8 +10,8 @@ from django.conf import settings
 
 from gateway.config.documents import Backend, Deployment
 from gateway.routing.board import board
+from gateway.upstream.attempt import client
 from gateway.upstream.errors import UpstreamError
-from gateway.upstream.opening import client
 
 BUDGET_S: Final = 0.15
 ANSWER_MAX_BYTES: Final = 16 * 1024 * 1024  # the ids of all tokens come along

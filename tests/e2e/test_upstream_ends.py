@@ -99,9 +99,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("knobs", "recorded"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_stream_that_breaks_ends_with_one_error_event_and_no_done(
-    stand: Stand, knobs: dict[str, Any], recorded: str
-) -> None:
+def test_a_stream_that_breaks_ends_with_one_error_event_and_no_done(stand: Stand, knobs: dict[str, Any], recorded: str) -> None:
     stand.vllm.knobs(**knobs)
     response = stand.post({"stream": True})
     assert response.status_code == 200

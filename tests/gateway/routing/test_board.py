@@ -57,7 +57,7 @@ class Stand:
 
     def succeed(self) -> None:
         self.board.note_start(GPU)
-        self.board.note_success(GPU, first_token_s=0.1)
+        self.board.note_success(GPU, first_token_s=None)
         self.board.note_end(GPU)
 
 
@@ -103,6 +103,16 @@ def test_three_failures_in_a_row_eject(stand: Stand) -> None:
     assert view.reason is not None
     assert "status_5xx" in view.reason
     assert stand.outside.hurries == 1
+
+
+def test_streams_that_break_off_after_their_first_token_are_failures_in_a_row(stand: Stand) -> None:
+    for _ in range(STRIKES):
+        assert stand.state() != "ejected"
+        stand.board.note_start(GPU)
+        stand.board.note_success(GPU, first_token_s=0.1)
+        stand.board.note_failure(GPU, Failure.CUT)
+        stand.board.note_end(GPU)
+    assert stand.state() == "ejected"
 
 
 def test_engine_that_is_dead_is_ejected_at_once(stand: Stand) -> None:
@@ -199,6 +209,7 @@ def test_engine_that_hangs_is_tried_when_its_gauges_move_or_after_a_minute(stand
     assert stand.state() == "ejected"
     stand.probe(load=(0, 0), moved_s=1)
     assert stand.state() == "trial"
+    assert not stand.board.hangs(GPU), "the call that tries it is to wait"
     stand.time_s += 60
     stand.probe(load=(0, 0), moved_s=70)
     assert stand.state() == "trial"

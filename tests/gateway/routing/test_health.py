@@ -3,26 +3,30 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
-from django.conf import settings
 
 from gateway.routing.board import STRIKES, Failure
 from gateway.routing.exchange import EJECTIONS, VERDICTS, prober_key, trial_key
 from gateway.routing.in_flight import KEY, read
 from portal import embedded
 from tests.gateway.config.conftest import eventually
-from tests.gateway.routing.conftest import GPU, Start, Worker, all_say
+from tests.gateway.routing.conftest import Start
+from tests.gateway.routing.workers import GPU, Worker
 from tests.processes import PROJECT
 from tests.simulator import Simulator, simulator
 
-pytestmark = pytest.mark.usefixtures("valkey")
-AGREE_S = 2.0  # within which all boards say the same
-SLACK_S = 3.0  # for a machine that is busy with other tests
+DOOMED = "to-be-killed"
+
+
+def all_say(workers: Sequence[Worker], state: str, name: str = GPU) -> None:
+    """Until every worker's board says so."""
+    eventually(lambda: all(worker.view(name).state == state for worker in workers))
 
 
 def prober(store: redis.Redis, name: str = GPU) -> str | None:
@@ -39,14 +43,14 @@ def fail(worker: Worker, failure: Failure, *, times: int = 1) -> None:
 
 def succeed(worker: Worker) -> None:
     worker.board.note_start(worker.backend())
-    worker.board.note_success(worker.backend(), first_token_s=0.01)
+    worker.board.note_success(worker.backend(), first_token_s=None)
     worker.board.note_end(worker.backend())
 
 
 # Election
 
 
-def test_one_worker_probes_and_all_see_the_verdict(vllm: Simulator, start: Start, valkey: redis.Redis) -> None:
+def test_one_worker_probes_and_all_see_the_verdict(vllm: Simulator, start: Start, store: redis.Redis) -> None:
     vllm.knobs(max_model_len=4096)
     workers = [start({GPU: vllm.url}) for _ in range(3)]
     all_say(workers, "healthy")
@@ -54,40 +58,38 @@ def test_one_worker_probes_and_all_see_the_verdict(vllm: Simulator, start: Start
         view = worker.view()
         assert (view.models, view.max_model_len, view.readiness) == (("tiny",), 4096, 1.0)
         assert view.load is not None
-    assert prober(valkey) in {worker.exchange.worker for worker in workers}
+    assert prober(store) in {worker.name for worker in workers}
     assert vllm.requests() == [], "never a token spent on a probe"
 
 
-def test_backends_are_shared_out_among_the_workers(vllm: Simulator, start: Start, valkey: redis.Redis) -> None:
+def test_backends_are_shared_out_among_the_workers(vllm: Simulator, start: Start, store: redis.Redis) -> None:
     urls = {f"gpu-{number}": vllm.url for number in range(4)}
     workers = [start(urls) for _ in range(2)]
-    probers: Callable[[], list[str | None]] = lambda: sorted(str(prober(valkey, name)) for name in urls)  # noqa: E731
-    each_twice = sorted([workers[0].exchange.worker, workers[1].exchange.worker] * 2)
+    probers: Callable[[], list[str | None]] = lambda: sorted(str(prober(store, name)) for name in urls)  # noqa: E731
+    each_twice = sorted([workers[0].name, workers[1].name] * 2)
     eventually(lambda: probers() == each_twice)
 
 
-def test_worker_that_ends_hands_over_at_once(vllm: Simulator, start: Start, valkey: redis.Redis) -> None:
+def test_worker_that_ends_hands_over_at_once(vllm: Simulator, start: Start, store: redis.Redis) -> None:
     first = start({GPU: vllm.url})
     all_say([first], "healthy")
     second = start({GPU: vllm.url})
     all_say([second], "healthy")
     first.stop()
-    assert first.exchange.worker.encode() not in valkey.hkeys(KEY)
-    eventually(lambda: prober(valkey) == second.exchange.worker)
-    eventually(lambda: fresh_verdict_at(valkey) > time.time() - 1)
+    assert first.name.encode() not in store.hkeys(KEY)
+    eventually(lambda: prober(store) == second.name)
+    eventually(lambda: fresh_verdict_at(store) > time.time() - 1)
 
 
 def fresh_verdict_at(store: redis.Redis) -> float:
-    import orjson
-
     body: Any = store.hget(VERDICTS, GPU)
     return float(orjson.loads(body)["at_s"]) if body else 0.0
 
 
 @pytest.fixture
-def doomed(vllm: Simulator) -> Iterator["subprocess.Popen[bytes]"]:
+def doomed(vllm: Simulator, redis_apart: str, store: redis.Redis) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker in a process of its own, that probes."""
-    command = [sys.executable, "-m", "tests.gateway.routing.worker", settings.REDIS_URL, GPU, vllm.url]
+    command = [sys.executable, "-m", "tests.gateway.routing.worker", redis_apart, DOOMED, GPU, vllm.url]
     process = subprocess.Popen(command, cwd=PROJECT)
     yield process
     process.kill()
@@ -95,31 +97,29 @@ def doomed(vllm: Simulator) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def test_worker_that_is_killed_is_followed_within_its_lease(
-    doomed: "subprocess.Popen[bytes]", vllm: Simulator, start: Start, valkey: redis.Redis
+    doomed: "subprocess.Popen[bytes]", vllm: Simulator, start: Start, store: redis.Redis
 ) -> None:
-    eventually(lambda: prober(valkey) == "to-be-killed")
-    eventually(lambda: valkey.hexists(VERDICTS, GPU))
+    eventually(lambda: prober(store) == DOOMED)
+    eventually(lambda: store.hexists(VERDICTS, GPU))
     survivor = start({GPU: vllm.url})
     all_say([survivor], "healthy")
-    assert prober(valkey) == "to-be-killed"
+    assert prober(store) == DOOMED
     doomed.kill()
     doomed.wait()
     vllm.knobs(health_status=503)
     all_say([survivor], "ejected")
-    assert prober(valkey) == survivor.exchange.worker
+    assert prober(store) == survivor.name
 
 
 # Probes eject and readmit
 
 
-def test_backend_that_is_killed_is_out_for_all_within_two_seconds(start: Start) -> None:
+def test_backend_that_is_killed_is_out_for_all(start: Start) -> None:
     with simulator() as doomed_vllm:
         workers = [start({GPU: doomed_vllm.url}) for _ in range(3)]
         all_say(workers, "healthy")
         doomed_vllm.kill()
-        began_s = time.monotonic()
         all_say(workers, "ejected")
-        assert time.monotonic() - began_s < AGREE_S + SLACK_S
         assert {worker.view().reason for worker in workers} == {"takes no connections"}
 
 
@@ -170,9 +170,7 @@ def test_ejection_by_calls_and_its_back_off_are_shared(vllm: Simulator, start: S
     workers = [start({GPU: vllm.url}) for _ in range(3)]
     all_say(workers, "healthy")
     fail(workers[0], Failure.STATUS_5XX, times=STRIKES)
-    began_s = time.monotonic()
     eventually(lambda: all(worker.view().readiness == 0 for worker in workers))
-    assert time.monotonic() - began_s < AGREE_S + SLACK_S
     all_say(workers, "trial")
     assert workers[1].board.take_trial(workers[1].backend())
     fail(workers[1], Failure.STATUS_5XX)
@@ -181,7 +179,7 @@ def test_ejection_by_calls_and_its_back_off_are_shared(vllm: Simulator, start: S
     assert [record and record.step for record in records] == [2, 2, 2]
 
 
-def test_one_worker_alone_tries_a_returning_backend(vllm: Simulator, start: Start, valkey: redis.Redis) -> None:
+def test_one_worker_alone_tries_a_returning_backend(vllm: Simulator, start: Start, store: redis.Redis) -> None:
     workers = [start({GPU: vllm.url}) for _ in range(3)]
     all_say(workers, "healthy")
     fail(workers[0], Failure.ENGINE_DEAD)
@@ -193,7 +191,7 @@ def test_one_worker_alone_tries_a_returning_backend(vllm: Simulator, start: Star
     succeed(taken[0])
     all_say(workers, "healthy")
     assert all(worker.view().readiness < 1 for worker in workers)
-    eventually(lambda: not valkey.exists(trial_key(GPU)))
+    eventually(lambda: not store.exists(trial_key(GPU)))
 
 
 def test_refused_call_is_confirmed_by_a_second_try_at_once(start: Start) -> None:
@@ -227,26 +225,26 @@ def test_gauges_that_stand_still_betray_an_engine_that_hangs(vllm: Simulator, st
 
 
 def test_calls_of_all_workers_are_seen_by_all_and_by_the_drain_command(
-    vllm: Simulator, start: Start, valkey: redis.Redis
+    vllm: Simulator, start: Start, store: redis.Redis
 ) -> None:
     workers = [start({GPU: vllm.url}) for _ in range(2)]
     for worker, calls in zip(workers, (2, 3), strict=True):
         for _ in range(calls):
             worker.board.note_start(worker.backend())
     eventually(lambda: [worker.view().in_flight for worker in workers] == [5, 5])
-    assert read(valkey)[GPU] == 5
+    assert read(store)[GPU] == 5
     for worker, calls in zip(workers, (2, 3), strict=True):
         for _ in range(calls):
             worker.board.note_end(worker.backend())
-    eventually(lambda: read(valkey)[GPU] == 0)
+    eventually(lambda: read(store)[GPU] == 0)
 
 
-def test_change_of_the_configuration_is_taken_up(vllm: Simulator, start: Start, valkey: redis.Redis) -> None:
+def test_change_of_the_configuration_is_taken_up(vllm: Simulator, start: Start, store: redis.Redis) -> None:
     worker = start({"old": vllm.url})
     all_say([worker], "healthy", "old")
     worker.configuration = type(worker.configuration)(deployments={}, backends={GPU: worker.configuration.backends["old"]})
     eventually(lambda: [name for name, _, _ in worker.board.totals()] == ["old"])
-    eventually(lambda: prober(valkey, "old") is None)
+    eventually(lambda: prober(store, "old") is None)
 
 
 # Redis
@@ -290,22 +288,22 @@ def test_redis_that_goes_and_comes_back_stops_nobody(
     eventually(lambda: workers[1].view().readiness == 0)
 
 
-def test_redis_that_is_flushed_is_told_again(vllm: Simulator, start: Start, valkey: redis.Redis) -> None:
+def test_redis_that_is_flushed_is_told_again(vllm: Simulator, start: Start, store: redis.Redis) -> None:
     workers = [start({GPU: vllm.url}) for _ in range(2)]
     all_say(workers, "healthy")
     fail(workers[0], Failure.ENGINE_DEAD)
     eventually(lambda: all(worker.view().readiness == 0 for worker in workers))
-    valkey.flushdb()
-    eventually(lambda: valkey.hexists(EJECTIONS, GPU))
-    eventually(lambda: prober(valkey) in {worker.exchange.worker for worker in workers})
+    store.flushdb()
+    eventually(lambda: store.hexists(EJECTIONS, GPU))
+    eventually(lambda: prober(store) in {worker.name for worker in workers})
     assert all(worker.view().readiness == 0 for worker in workers)
 
 
-def test_what_another_release_wrote_is_passed_over(vllm: Simulator, start: Start, valkey: redis.Redis) -> None:
+def test_what_another_release_wrote_is_passed_over(vllm: Simulator, start: Start, store: redis.Redis) -> None:
     for key in (EJECTIONS, VERDICTS):
-        valkey.hset(key, GPU, b'{"form": "unheard of"}')
-        valkey.hset(key, "unheard-of", b"[")
-    valkey.hset(KEY, "somebody", b"?")
+        store.hset(key, GPU, b'{"form": "unheard of"}')
+        store.hset(key, "unheard-of", b"[")
+    store.hset(KEY, "somebody", b"?")
     worker = start({GPU: vllm.url})
     all_say([worker], "healthy")
     assert [name for name, _, _ in worker.board.totals()] == [GPU]

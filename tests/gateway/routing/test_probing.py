@@ -80,7 +80,8 @@ def test_late_metrics_cost_no_health(vllm: Simulator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "error"), [(b"", UpstreamCut), (b"SSH-2.0-OpenSSH_9.6\r\n", UpstreamGarbage), (b"HTTP/1.1 200 OK\r\n", UpstreamCut)]
+    ("reply", "error"),
+    [(b"", UpstreamCut), (b"SSH-2.0-OpenSSH_9.6\r\n", UpstreamGarbage), (b"HTTP/1.1 200 OK\r\n", UpstreamCut)],
 )
 def test_what_is_no_answer_is_told_apart(reply: bytes, error: type[Exception]) -> None:
     with scripted_backend() as scripted:

@@ -21,7 +21,9 @@ def metrics(running: int = 0, tokens: int = 0) -> Answer:
     return Answer(200, b"vllm:num_requests_running %d\nvllm:generation_tokens_total %d\n" % (running, tokens))
 
 
-def judged(findings: Findings, expected: frozenset[str] = TINY, previous: Verdict | None = None, now_s: float = NOW_S) -> Verdict:
+def judged(
+    findings: Findings, expected: frozenset[str] = TINY, previous: Verdict | None = None, now_s: float = NOW_S
+) -> Verdict:
     verdict = judge(findings, expected, previous=previous, now_s=now_s)
     assert Verdict.from_dict(orjson.loads(orjson.dumps(verdict.to_dict()))) == verdict
     return verdict

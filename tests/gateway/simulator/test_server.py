@@ -42,6 +42,18 @@ def test_sigterm_ends_what_runs_with_abort() -> None:
     assert waited[0].json["usage"]["completion_tokens"] < 2000
 
 
+def test_connections_are_refused_and_taken_again() -> None:
+    with simulator() as sim:
+        thread, answers = call_in_background(sim, "[[sim tokens=40 tokens_per_s=40]]", stream=True)
+        sim.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            Client(sim.address)
+        thread.join()
+        assert answers[0].events[-1] == "[DONE]", "what ran went on"
+        sim.accept()
+        assert chat(sim.address).status == 200
+
+
 def test_sigterm_frees_those_who_wait_or_hang() -> None:
     with simulator(max_num_seqs=1) as sim:
         first, _ = call_in_background(sim, SLOW, stream=True)

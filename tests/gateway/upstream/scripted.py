@@ -97,9 +97,9 @@ class ScriptedBackend:
             except OSError:
                 return
             thread = threading.Thread(target=self._run, args=(script, sock), daemon=True)
+            self.accepted += 1  # before its script runs: whoever has its answer may look here
             thread.start()
             self._threads.append(thread)
-            self.accepted += 1
         self._listener.close()
 
     def _run(self, script: Script, sock: socket.socket) -> None:

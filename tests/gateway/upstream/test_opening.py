@@ -25,10 +25,9 @@ from gateway.routing.road import Road
 from gateway.upstream import attempt as attempt_module
 from gateway.upstream import opening
 from gateway.upstream.answers import read_answer
-from gateway.upstream.attempt import Attempt, give_up_where_it_hangs
-from gateway.upstream.client import UpstreamResponse
+from gateway.upstream.attempt import Attempt
 from gateway.upstream.errors import UpstreamSilence, UpstreamStalled
-from gateway.upstream.opening import MAX_TRIES, Asked, first_answer
+from gateway.upstream.opening import MAX_TRIES, Answers, Asked, first_answer, leave_where_it_hangs
 from gateway.upstream.retry_budget import RetryBudget
 from gateway.upstream.sse import EventRewriter
 from tests.gateway.upstream.scripted import (
@@ -88,19 +87,19 @@ def half(exchange: Exchange) -> None:
     exchange.wait_for_close()
 
 
-def first_event(attempt: Attempt, response: UpstreamResponse) -> bytes:
+def first_event(attempt: Attempt, _answers: Answers) -> bytes:
     """As a relay would: the answer stands once its first event is there."""
     rewriter = EventRewriter(
         completion_id="chatcmpl-1", alias="general", created_s=None, shows_usage=False, shows_running_usage=False
     )
-    event = rewriter.rewrite(response.read_some(PATIENCE_S).rstrip())[1]
+    event = rewriter.rewrite(attempt.answer.read_some(PATIENCE_S).rstrip())[1]
     attempt.end("completed")
     return event
 
 
-def whole_answer(attempt: Attempt, response: UpstreamResponse) -> bytes:
+def whole_answer(attempt: Attempt, _answers: Answers) -> bytes:
     try:
-        answer = read_answer(response.read_all(10_000, attempt.first_token_deadline))
+        answer = read_answer(attempt.answer.read_all(10_000, attempt.first_token_deadline))
     except UpstreamSilence:
         raise UpstreamStalled from None
     attempt.end("completed")
@@ -138,7 +137,7 @@ class Stand:
         name: str = "main",
         *,
         alias: Alias | None = None,
-        receive: Callable[[Attempt, UpstreamResponse], bytes] = first_event,
+        receive: Callable[[Attempt, Answers], bytes] = first_event,
         call: Call | None = None,
         prompt_tokens: int = 10,
     ) -> tuple[Call, bytes | GatewayError]:
@@ -153,7 +152,7 @@ class Stand:
         call.end(status=0, outcome="refused")
         for deployment in self.deployments.values():
             assert [board.view(member.backend).in_flight for member in deployment.members] == [0] * len(deployment.members)
-        assert not attempt_module._waiting
+        assert not attempt_module.waiting
         return call, answer
 
     def _body_for(self, deployment: Deployment) -> bytes:
@@ -168,7 +167,7 @@ class Stand:
 def stand() -> Iterator[Stand]:
     with ExitStack() as stack:
         yield Stand(stack)
-        opening.client.drop_idle(older_than_s=0)
+        attempt_module.client.drop_idle(older_than_s=0)
 
 
 @pytest.fixture(autouse=True)
@@ -316,7 +315,7 @@ def test_the_stable_deployment_takes_over_from_a_canary_that_is_out(stand: Stand
 
 @pytest.mark.parametrize("receive", [first_event, whole_answer])
 def test_a_client_that_leaves_ends_the_try_and_nobody_else_is_asked(
-    stand: Stand, receive: Callable[[Attempt, UpstreamResponse], bytes]
+    stand: Stand, receive: Callable[[Attempt, Answers], bytes]
 ) -> None:
     stand.deployment("main", silent, silent)
     call = Call(client_request_id=None, max_s=PATIENCE_S, record=lambda *_: None)
@@ -335,19 +334,65 @@ def test_a_call_that_we_break_off_gets_a_status(stand: Stand) -> None:
     assert sum(stand.accepted()) == 1
 
 
-def test_who_waits_at_a_backend_that_hangs_is_answered_by_another(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    deployment = stand.deployment("main", silent, streamed(EVENT))
-    (hung, _), (well, _) = ((m.backend, m.weight) for m in deployment.members)
-    monkeypatch.setattr(opening, "ranked", lambda *_: iter([hung, well]))
-    monkeypatch.setattr(type(board), "hangs", lambda _self, backend: backend.name == hung.name)
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[], None]]:
+    """Lets the first backend of a deployment be tried first, and be found to hang; returns what looks for such."""
 
-    def look() -> None:
-        until(lambda: bool(attempt_module._waiting) and stand.accepted() == [1, 0])
-        give_up_where_it_hangs()
+    def let(deployment: Deployment) -> Callable[[], None]:
+        backends = [member.backend for member in deployment.members]
+        monkeypatch.setattr(opening, "ranked", lambda *_: iter(backends))
+        monkeypatch.setattr(type(board), "hangs", lambda _self, backend: backend.name == backends[0].name)
 
-    looking = threading.Thread(target=look)
+        def look() -> None:
+            until(lambda: bool(attempt_module.waiting))
+            leave_where_it_hangs()
+
+        return look
+
+    return let
+
+
+def test_who_waits_at_a_backend_that_hangs_is_answered_by_another(
+    stand: Stand, hangs: Callable[..., Callable[[], None]]
+) -> None:
+    look = hangs(stand.deployment("main", silent, streamed(EVENT)))
+    looking = threading.Thread(target=lambda: (until(lambda: stand.accepted() == [1, 0]), look()))
     looking.start()
     call, event = stand.ask()
     looking.join()
     assert isinstance(event, bytes)
     assert (call.attempts, stand.accepted()) == (2, [1, 1])
+
+
+def test_who_cannot_be_answered_elsewhere_waits_on(stand: Stand, hangs: Callable[..., Callable[[], None]]) -> None:
+    may_go_on = threading.Event()
+
+    def late(exchange: Exchange) -> None:
+        exchange.request()
+        assert may_go_on.wait(PATIENCE_S)
+        exchange.send(STREAM_HEAD + chunk(b"data: " + EVENT + b"\n\n") + LAST_CHUNK)
+        exchange.wait_for_close()
+
+    look = hangs(stand.deployment("main", late))
+    looking = threading.Thread(target=lambda: (look(), may_go_on.set()))
+    looking.start()
+    call, event = stand.ask()
+    looking.join()
+    assert isinstance(event, bytes)
+    assert call.attempts == 1
+
+
+def test_after_an_answer_that_fails_later_the_next_one_may_follow(stand: Stand) -> None:
+    stand.deployment("main", *[streamed(EVENT)] * 4)
+    seen: list[str] = []
+
+    def receive(attempt: Attempt, answers: Answers) -> bytes:
+        """As a relay that has sent nothing but comments."""
+        while True:
+            seen.append(attempt.backend.name)
+            attempt = answers.after(UpstreamStalled())
+
+    call, error = stand.ask(receive=receive)
+    assert isinstance(error, UpstreamTimeout)
+    assert error.recorded_code == "upstream_stalled"
+    assert call.attempts == len(set(seen)) == MAX_TRIES

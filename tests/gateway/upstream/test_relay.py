@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.upstream.client import Cancellation, UpstreamClient
+from gateway.upstream.client import Cancellation, UpstreamClient, UpstreamResponse
 from gateway.upstream.errors import (
     GenerationAborted,
     MalformedStream,
+    NobodyLeft,
     UpstreamAborted,
     UpstreamCut,
     UpstreamError,
@@ -80,27 +81,27 @@ class Run:
     """A relay on a scripted backend, and what was said of its end."""
 
     def __init__(
-        self, backend: ScriptedBackend, *, keep_alive_s: float, within_s: float, first_within_s: float, stall_max_s: float
+        self,
+        backend: ScriptedBackend,
+        *,
+        successor: ScriptedBackend | None = None,
+        keep_alive_s: float,
+        within_s: float,
+        first_within_s: float,
+        stall_max_s: float,
     ) -> None:
         self.backend = backend
         self.ends: list[tuple[str, str | None]] = []
         self.firsts: list[float | None] = []
+        self.successor = successor
+        self.failures: list[str] = []
         self.is_broken_off = False
         self.client = UpstreamClient()
         self.cancellation = Cancellation()
         self.meter = Meter(prompt_estimate_tokens=7)
         deadline = time.monotonic() + within_s
-        response = self.client.open_call(
-            backend.config,
-            "/v1/chat/completions",
-            b"{}",
-            headers={},
-            connect_s=PATIENCE_S,
-            first_byte_deadline=time.monotonic() + PATIENCE_S,
-            cancellation=self.cancellation,
-        )
         self.relay = Relay(
-            response,
+            self._open(backend),
             EventRewriter(
                 completion_id=COMPLETION_ID, alias=ALIAS, created_s=None, shows_usage=False, shows_running_usage=False
             ),
@@ -112,8 +113,15 @@ class Run:
             stall_max_s=stall_max_s,
             on_first_event=lambda: self.firsts.append(self.relay.first_event_at_s),
             is_broken_off=lambda: self.is_broken_off,
+            take_over=self.take_over if successor else None,
             keep_alive_s=keep_alive_s,
         )
+
+    def take_over(self, error: UpstreamError) -> tuple[UpstreamResponse, float]:
+        self.failures.append(error.ending)
+        if self.successor is None or len(self.failures) > 1:
+            raise NobodyLeft
+        return self._open(self.successor), time.monotonic() + PATIENCE_S
 
     def finish(self) -> bytes:
         """Serve the relay as a WSGI server does, to its end."""
@@ -121,6 +129,17 @@ class Run:
             return b"".join(self.relay)
         finally:
             self.relay.close()
+
+    def _open(self, backend: ScriptedBackend) -> UpstreamResponse:
+        return self.client.open_call(
+            backend.config,
+            "/v1/chat/completions",
+            b"{}",
+            headers={},
+            connect_s=PATIENCE_S,
+            first_byte_deadline=time.monotonic() + PATIENCE_S,
+            cancellation=self.cancellation,
+        )
 
     def is_over(self) -> None:
         """The backend's connection is closed, and nothing is left to be closed."""
@@ -135,10 +154,10 @@ Serve = Callable[..., Run]
 def serve() -> Iterator[Serve]:
     runs: list[Run] = []
 
-    def start(script: Script, **limits_s: float) -> Run:
+    def start(script: Script, successor: ScriptedBackend | None = None, **limits_s: float) -> Run:
         backend = ScriptedBackend(script).__enter__()
         usual_s = dict.fromkeys(("keep_alive_s", "within_s", "first_within_s", "stall_max_s"), PATIENCE_S)
-        runs.append(Run(backend, **(usual_s | limits_s)))
+        runs.append(Run(backend, successor=successor, **(usual_s | limits_s)))
         return runs[-1]
 
     yield start
@@ -349,6 +368,23 @@ def test_a_silence_between_events_is_bounded_whatever_drips(serve: Serve) -> Non
     stop.set()
 
 
+def test_a_large_event_on_its_way_is_no_silence(serve: Serve) -> None:
+    event = content_event("x" * 400_000)
+
+    def script(exchange: Exchange) -> None:
+        exchange.request()
+        exchange.send(STREAM_HEAD + chunk(EVENTS[0]))
+        for start in range(0, len(event), 50_000):
+            time.sleep(0.1)
+            exchange.send(chunk(event[start : start + 50_000]))
+        exchange.send(chunk(DONE) + LAST_CHUNK)
+        exchange.wait_for_close()
+
+    run = serve(script, stall_max_s=0.4)
+    assert run.finish().replace(KEEP_ALIVE, b"") == shown(EVENTS[0], event) + DONE
+    assert run.ends == [("completed", None)]
+
+
 def test_events_that_come_in_time_are_no_silence_however_many(serve: Serve) -> None:
     def script(exchange: Exchange) -> None:
         exchange.request()
@@ -508,6 +544,47 @@ def test_a_client_that_leaves_while_the_first_event_is_waited_for_is_the_callers
         run.relay.wait_for_first_event(PATIENCE_S)
     run.is_over()
     assert run.ends == []
+
+
+SILENT_AT_FIRST = {"keep_alive_s": 0.05, "first_within_s": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("script", "ending"),
+    [
+        (stream(ends=False), "timeout"),
+        (stream(b": ping\n\n"), "cut"),
+        (stream(b"data: <html>"), "cut"),
+        (stream(ERROR), "error_event"),
+        (stream(b"data: {half"), "cut"),
+    ],
+    ids=["silence", "cut", "half an event", "error", "half"],
+)
+def test_until_the_first_event_another_backend_may_take_over(serve: Serve, script: Script, ending: str) -> None:
+    with ScriptedBackend(stream(*EVENTS, DONE)) as successor:
+        run = serve(script, successor, **SILENT_AT_FIRST)
+        out = run.finish()
+        assert out.replace(KEEP_ALIVE, b"") == shown(*EVENTS) + DONE
+        assert out.startswith(KEEP_ALIVE)
+        assert run.ends == [("completed", None)]
+        assert run.failures == [ending]
+        assert len(run.firsts) == 1
+
+
+def test_after_the_first_event_nobody_takes_over(serve: Serve) -> None:
+    with ScriptedBackend(stream(*EVENTS, DONE)) as successor:
+        run = serve(stream(EVENTS[0]), successor)
+        assert run.finish() == shown(EVENTS[0]) + error_event("cut")
+        assert run.ends == [("failed", "cut")]
+        assert run.failures == []
+
+
+def test_where_nobody_takes_over_it_ends(serve: Serve) -> None:
+    with ScriptedBackend(stream()) as successor:
+        run = serve(stream(ends=False), successor, **SILENT_AT_FIRST)
+        assert run.finish().replace(KEEP_ALIVE, b"") == error_event("nobody_left")
+        assert run.ends == [("failed", "nobody_left")]
+        assert run.failures == ["timeout", "cut"]
 
 
 def test_a_stream_of_nothing_but_its_end_is_complete(serve: Serve) -> None:

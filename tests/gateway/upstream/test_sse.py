@@ -74,7 +74,7 @@ def relayed(reads: list[bytes], **wish: bool) -> bytes:
             out += rewrite(event)[1]
     except UpstreamError as error:
         return out + type(error).__name__.encode()
-    assert not splitter.has_rest
+    assert not splitter.rest
     return out
 
 
@@ -326,7 +326,7 @@ def test_the_end_is_recognised_and_sent_on() -> None:
 def test_an_unfinished_event_is_left_over() -> None:
     splitter = EventSplitter()
     assert splitter.feed(b"data: [DONE]\n") == []
-    assert splitter.has_rest
+    assert splitter.rest
 
 
 def test_an_event_without_end_is_malformed_before_it_fills_the_memory() -> None:
