@@ -43,26 +43,23 @@ def ranked(
     all are at their ceilings this waits: next() raises Overloaded (with the true retry_after_s) past the bound, and ClientLeft
     after slot.abandon().
     """
-    untried = [member for member in deployment.members if not member.backend.is_draining]
-    is_first = True
-    while untried:
-        candidates = [Candidate(member, board.view(member.backend)) for member in untried]
-        fitting = _fitting([one for one in candidates if one.view.serves(deployment.served_model)], facts)
+    tried: set[str] = set()
+    while True:
+        fitting = [one for one in _fitting(deployment, facts, board) if one.member.backend.name not in tried]
         usable = [one for one in fitting if _takes_calls(one.view)]
         wished = _in_tiers(usable, facts, expected, clock(), dice, only_first=not slot.is_limited)
-        if (is_first or not usable) and (tried := _on_trial(fitting, usable, board)) is not None:
-            wished.insert(0, tried)
+        if (not tried or not usable) and (on_trial := _on_trial(fitting, usable, board)) is not None:
+            wished.insert(0, on_trial)
         is_last = not wished
         if is_last and deployment.fallback is None:
             wished = _longest_out(fitting)
         if not wished:
             return
-        chosen = slot.at(wished, [one.member for one in fitting if one.member not in wished])
-        yield chosen.backend
+        backend = slot.at(wished, [one.member for one in fitting if one.member not in wished]).backend
+        tried.add(backend.name)
+        yield backend
         if is_last:
             return
-        untried.remove(chosen)
-        is_first = False
 
 
 def usable_members(deployment: Deployment, board: Board) -> list[PoolMember]:
@@ -78,8 +75,9 @@ def fits(deployment: Deployment, facts: Facts, board: Board) -> bool:
 
 
 def is_out(deployment: Deployment, board: Board) -> bool:
-    """Is every backend of it ejected or draining, and none to be tried again? True: deployment.fallback, if any, is asked."""
-    return all(member.backend.is_draining or board.view(member.backend).state == "ejected" for member in deployment.members)
+    """Is every backend of it ejected, draining or without its model, and none on trial? True: deployment.fallback is asked."""
+    views = [board.view(member.backend) for member in deployment.members if not member.backend.is_draining]
+    return all(view.state == "ejected" or not view.serves(deployment.served_model) for view in views)
 
 
 def _takes_calls(view: View) -> bool:
@@ -90,10 +88,13 @@ def _context(view: View) -> float:
     return view.max_model_len or inf
 
 
-def _fitting(candidates: list[Candidate], facts: Facts) -> list[Candidate]:
-    """Those with a context for the prompt; where none has one, those with the largest: the count is only a likely one."""
-    largest = max((_context(one.view) for one in candidates), default=0)
-    return [one for one in candidates if facts.prompt_tokens < _context(one.view) or _context(one.view) == largest]
+def _fitting(deployment: Deployment, facts: Facts, board: Board) -> list[Candidate]:
+    """Those with this model and a context for the prompt; where none has one, the largest: the count is only a likely one."""
+    members = [member for member in deployment.members if not member.backend.is_draining]
+    all_ = [Candidate(member, board.view(member.backend)) for member in members]
+    serving = [one for one in all_ if one.view.serves(deployment.served_model)]
+    largest = max((_context(one.view) for one in serving), default=0)
+    return [one for one in serving if facts.prompt_tokens < _context(one.view) or _context(one.view) == largest]
 
 
 def _in_tiers(

@@ -27,9 +27,13 @@ KV_FULL: Final = 0.95  # from here on the next call waits, or pushes out another
 BETTER: Final = 0.1
 WORSE: Final = 0.03
 FOREIGN: Final = 0.1
-# What is known of a backend fades by half while so many calls in a row go elsewhere: it seems less slow, and is tried again.
-FADES_CALLS: Final = 100
+# Few calls prove little, and what they proved fades by half while so many calls go elsewhere: what is not known of a backend
+# is taken for the best, so that it is tried, and again after it was slow.
+PROVES_CALLS: Final = 5
+PROOF_MAX_CALLS: Final = 100
+FADES_CALLS: Final = 200
 SEATS_KNOWN_S: Final = 60.0
+_FADED: Final = 0.5 ** (1 / FADES_CALLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +57,20 @@ class Candidate:
 class _Learned:
     """Of one backend. first_s: to the first token where no call waits; each that waits adds place_s. None: not known yet.
 
-    seats: how many it runs at once. foreign: what it runs or queues that is not in our counts. passed_over: calls in a row
-    that went elsewhere. doubt: how much of what was known had faded when it was chosen again, 0 to 1.
+    proof: how many calls it was learned from, of late. seats: how many it runs at once. foreign: what it runs or queues that
+    is not in our counts.
     """
 
-    __slots__ = ("doubt", "first_s", "foreign", "load_at_s", "passed_over", "place_s", "samples", "seats", "seats_at_s")
+    __slots__ = ("first_s", "foreign", "load_at_s", "place_s", "proof", "seats", "seats_at_s")
 
     def __init__(self) -> None:
         self.first_s: float | None = None
         self.place_s = 0.0
-        self.passed_over = 0
-        self.doubt = 0.0
-        self.samples = 0
+        self.proof = 0.0
         self.seats: int | None = None
         self.seats_at_s = 0.0
         self.foreign = 0.0
         self.load_at_s: float | None = None
-
-    @property
-    def faded(self) -> float:
-        return float(0.5 ** (self.passed_over / FADES_CALLS))
 
     def look(self, view: "View", now_s: float) -> None:
         """Learn from its gauges, once each time that they are read."""
@@ -89,11 +87,11 @@ class _Learned:
 
     def calls(self, view: "View") -> float:
         """Ours and others'."""
-        return view.in_flight + max(0.0, self.foreign)
+        return view.in_flight + (max(0.0, self.foreign) if view.load is not None else 0.0)
 
     def queued(self, view: "View") -> float:
         """How many places in its queue a call that comes now would be from running."""
-        return 0.0 if self.seats is None else max(0.0, self.calls(view) + 1 - self.seats)
+        return 0.0 if self.seats is None or view.load is None else max(0.0, self.calls(view) + 1 - self.seats)
 
 
 class Expectations:
@@ -110,25 +108,19 @@ class Expectations:
 
     def note_choice(self, candidates: Sequence[Candidate], chosen: PoolMember) -> None:
         for candidate in candidates:
-            learned = self._of(candidate.view.backend)
-            if candidate.member is chosen:
-                learned.doubt, learned.passed_over = max(learned.doubt, 1 - learned.faded), 0
-            else:
-                learned.passed_over += 1
+            if candidate.member is not chosen:
+                self._of(candidate.view.backend).proof *= _FADED
 
     def note_first_token(self, backend: str, *, queued: float, first_token_s: float) -> None:
         """A call that found `queued` calls before it has got its first token."""
         learned = self._of(backend)
+        learned.proof = min(learned.proof + 1, PROOF_MAX_CALLS)
         if learned.first_s is None:
-            learned.samples = 1
             learned.first_s = learned.place_s = first_token_s / (1 + queued)
             return
         error_s = first_token_s - learned.first_s - queued * learned.place_s
         # Least mean squares: each of the two takes the blame by its part in what was expected.
-        learned.samples += 1
-        rate = max(WORSE if error_s > 0 else BETTER, 1 / learned.samples, learned.doubt / 2)
-        step_s = error_s * rate / (1 + queued * queued)
-        learned.doubt = 0.0
+        step_s = error_s * max(WORSE if error_s > 0 else BETTER, 1 / learned.proof) / (1 + queued * queued)
         # Never by more than half at once: one lucky call is no reason to send everybody after it.
         learned.first_s = max(learned.first_s + step_s, learned.first_s / 2)
         learned.place_s = max(learned.place_s + step_s * queued, learned.place_s / 2)
@@ -148,7 +140,7 @@ class Expectations:
             if learned.first_s is None:
                 first_s = place_s = fastest_s
             else:
-                first_s = fastest_s + (learned.first_s - fastest_s) * learned.faded
+                first_s = fastest_s + (learned.first_s - fastest_s) * learned.proof / (learned.proof + PROVES_CALLS)
                 place_s = learned.place_s * first_s / learned.first_s
             queued = learned.queued(view)
             running = learned.calls(view) - queued

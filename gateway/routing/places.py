@@ -31,16 +31,18 @@ def has_member_ceilings(deployment: Deployment) -> bool:
 
 
 class Claim:
-    """A ticket, and what has become of it. answered: set with `answer`, or by whoever does not want it any more.
+    """A ticket, and what has become of it. wished: those of its wishes that may be given a call now.
 
-    is_shared: Redis may know it. is_renewed: since it was granted.
+    answered: set with `answer`, or by whoever does not want it any more. is_shared: Redis may know it. is_renewed: since its
+    grant.
     """
 
-    __slots__ = ("answer", "answered", "deployment", "is_renewed", "is_shared", "ticket")
+    __slots__ = ("answer", "answered", "deployment", "is_renewed", "is_shared", "ticket", "wished")
 
-    def __init__(self, deployment: Deployment, ticket: Ticket) -> None:
+    def __init__(self, deployment: Deployment, ticket: Ticket, wished: Sequence[str]) -> None:
         self.deployment = deployment
         self.ticket = ticket
+        self.wished = wished
         self.answer: Answer | None = None
         self.answered = threading.Event()
         self.is_shared = False
@@ -151,7 +153,8 @@ class Places:
 
     def _take(self, shared: SharedQueue, claim: Claim, before: str = "") -> None:
         claim.is_shared = True
-        self._tell(shared.take(claim.deployment.name, claim.ticket, self._pool(claim.deployment), instead_of=before))
+        pool = self._pool(claim.deployment, also=claim.wished)
+        self._tell(shared.take(claim.deployment.name, claim.ticket, pool, instead_of=before))
         self._somebody_waits.set()
 
     def _listen(self, wait_s: float) -> None:
@@ -207,13 +210,18 @@ class Places:
             claim.answer = answer
             claim.answered.set()
 
-    def _pool(self, deployment: Deployment) -> Pool:
-        """What there is to hand out, by the newest configuration and what is known of the backends now."""
+    def _pool(self, deployment: Deployment, *, also: Sequence[str] = ()) -> Pool:
+        """What there is to hand out, by the newest configuration and what is known of the backends now.
+
+        also: names of members that are out, but may have the one call that tries them.
+        """
         newest = self._deployments.get(deployment.name, deployment)
         ceiling = self._share(newest.max_concurrent_calls)
         if not has_member_ceilings(newest):
             return Pool(ceiling)
-        return Pool(ceiling, tuple((one.backend.name, self._share(one.max_concurrent_calls)) for one in self._usable(newest)))
+        usable = {*also, *(member.backend.name for member in self._usable(newest))}
+        ceilings = {member.backend.name: self._share(member.max_concurrent_calls) for member in newest.members}
+        return Pool(ceiling, tuple((name, most) for name, most in ceilings.items() if name in usable))
 
     def _share(self, ceiling: int | None) -> int | None:
         return ceil(ceiling / self._workers) if self._is_alone and ceiling is not None else ceiling
@@ -233,7 +241,8 @@ class Places:
     def _take_alone(self, claim: Claim, before: str = "") -> None:
         queue = self._queue(claim.deployment)
         if claim.answer is None and not queue.knows(claim.ticket.id):
-            self._tell(queue.take(claim.ticket, self._pool(claim.deployment), instead_of=before))
+            pool = self._pool(claim.deployment, also=claim.wished)
+            self._tell(queue.take(claim.ticket, pool, instead_of=before))
 
     def _queue(self, deployment: Deployment) -> FairQueue:
         """That of this worker alone, where at first its calls hold what they hold."""

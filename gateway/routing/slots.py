@@ -74,7 +74,7 @@ class LimitedSlot(Slot):
         if self._held is not None and not has_member_ceilings(self._deployment):
             return wished[0]  # its place is anywhere
         members = {member.backend.name: member for member in (*wished, *spare)}
-        return members.get(self._place_at(tuple(members)), wished[0])
+        return members.get(self._place_at(tuple(members), len(wished)), wished[0])
 
     def abandon(self) -> None:
         self._is_over = True
@@ -87,15 +87,15 @@ class LimitedSlot(Slot):
         if held is not None:
             self._places.give_back(held)
 
-    def _place_at(self, names: tuple[str, ...]) -> str:
-        """A place at one of these, in exchange for the one it has, which was paid for."""
+    def _place_at(self, names: tuple[str, ...], wished: int) -> str:
+        """A place at one of these, the first `wished` of which are in, in exchange for the one it has, which was paid for."""
         if self._is_over:
             raise ClientLeft
         before, self._held = self._held, None
         # A number of its own, so that what is told of one wait is not taken for the next one's.
         id_ = f"{self._facts.request_id}/{next(_numbers)}"
         ticket = Ticket(id_, self._facts.tenant_id, 0 if before else self._tokens, names)
-        claim = self._asked = Claim(self._deployment, ticket)
+        claim = self._asked = Claim(self._deployment, ticket, names[:wished])
         self._places.ask(claim, instead_of=before)
         if claim.answer is None:
             self._wait(claim)

@@ -176,18 +176,17 @@ class Run:
 
 def ours(run: Run, call: Call) -> int:
     """As the gateway chooses."""
-    candidates, expected = run.views(call.worker), run.expected[call.worker]
-    facts = Facts("acme", "r", 100, str(call.client % run.beginnings).encode())
-    chosen = best_first(candidates, facts, expected=expected, now_s=run.now_s, dice=run.dice.random)[0]
-    at = run.members.index(chosen)
-    call.queued = expected.queued(candidates[at].view, run.now_s)
-    return at
+    return _chosen(run, call, Facts("acme", "r", 100, str(call.client % run.beginnings).encode()))
 
 
 def ours_without_affinity(run: Run, call: Call) -> int:
+    return _chosen(run, call, Facts("acme", "r", 100))
+
+
+def _chosen(run: Run, call: Call, facts: Facts) -> int:
     candidates, expected = run.views(call.worker), run.expected[call.worker]
-    chosen = best_first(candidates, Facts("acme", "r", 100), expected=expected, now_s=run.now_s, dice=run.dice.random)[0]
-    at = run.members.index(chosen)
+    best = best_first(candidates, facts, expected=expected, now_s=run.now_s, dice=run.dice.random)[0]
+    at = run.members.index(best)
     call.queued = expected.queued(candidates[at].view, run.now_s)
     return at
 

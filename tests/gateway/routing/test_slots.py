@@ -36,9 +36,7 @@ class Site:
         self.slots = Slots()
         self.usable: Callable[[Deployment], Any] = lambda deployment: deployment.members
         if redis_url:
-            self.slots.start(
-                redis_url, workers=workers, queue_max_s=queue_max_s, usable=lambda deployment: self.usable(deployment)
-            )
+            self.slots.start(redis_url, workers=workers, queue_max_s=queue_max_s, usable=self._usable)
         self.thread = threading.Thread(target=self.slots.run, daemon=True)
         self.thread.start()
         self.number = 0
@@ -46,6 +44,9 @@ class Site:
     def call(self, deployment: Deployment = TINY, tenant: str = "acme", **asked: Any) -> "Call":
         self.number += 1
         return Call(self.slots, deployment, tenant, f"{id(self)}-{self.number:06d}", **asked)
+
+    def _usable(self, deployment: Deployment) -> Any:
+        return self.usable(deployment)
 
     def stop(self) -> None:
         self.slots.stop()
@@ -267,6 +268,13 @@ def test_a_backend_that_returns_takes_those_who_wait(site: Callable[..., Site], 
     waiting.join(WAIT_S)
     assert not waiting.is_alive()
     assert valkey.hvals(f"{BASE}apart:where") == [b"gpu-1", b"gpu-2"]
+
+
+def test_a_backend_on_trial_may_have_the_call_that_tries_it(site: Callable[..., Site]) -> None:
+    here = site()
+    here.usable = lambda deployment: deployment.members[1:]
+    assert here.call(APART).wait().backend == "gpu-1"
+    assert here.call(APART, wished=APART.members[1:]).wait().backend == "gpu-2"
 
 
 def test_a_ceiling_that_is_raised_lets_in_more(site: Callable[..., Site], valkey: redis.Redis) -> None:
