@@ -85,6 +85,7 @@ class ScriptedBackend:
 
     def wait_for_end(self) -> None:
         """Until every accepted connection's script has ended."""
+        until(lambda: len(self._threads) > self.accepted)
         for thread in self._threads[1:]:
             thread.join(PATIENCE_S)
             assert not thread.is_alive()
@@ -96,10 +97,10 @@ class ScriptedBackend:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             thread = threading.Thread(target=self._run, args=(script, sock), daemon=True)
             thread.start()
             self._threads.append(thread)
-            self.accepted += 1
         self._listener.close()
 
     def _run(self, script: Script, sock: socket.socket) -> None:
