@@ -12,8 +12,10 @@ from gateway.upstream.errors import UpstreamAborted, UpstreamCut, UpstreamGarbag
 from gateway.upstream.framing import Body, ResponseHead, body_of, split_head
 from gateway.upstream.receiver import receiver_of
 
-# A backend ends its side within milliseconds of ours; one that does not has had its time, and generates for nobody.
+# A backend ends its side within milliseconds of ours. One that sends on for so long does not look: it is cut off.
 REST_MAX_S: Final = 0.9
+# One that is silent may only be slow, and what it has generated is still to come.
+REST_SILENCE_MAX_S: Final = 3.0
 
 
 class Connection:
@@ -127,7 +129,7 @@ class Connection:
         """Break off whatever the owner waits for: it gets UpstreamAborted. Safe from any greenlet or thread, at any time.
 
         Before the answer that is at once. In its body only our side ends, which a backend takes for all of it; the owner
-        wakes with the next bytes, with the backend's own end, or after REST_MAX_S.
+        wakes with the next bytes, with the backend's own end, or after REST_SILENCE_MAX_S.
         """
         if self._is_aborted:
             return
@@ -136,7 +138,7 @@ class Connection:
             self._shut(socket.SHUT_RDWR)
             return
         self._shut(socket.SHUT_WR)
-        last = Timer(REST_MAX_S, self._shut, [socket.SHUT_RDWR])
+        last = Timer(REST_SILENCE_MAX_S, self._shut, [socket.SHUT_RDWR])
         last.daemon = True
         last.start()
 
@@ -146,12 +148,15 @@ class Connection:
         Raises UpstreamGarbage.
         """
         self.abort()
+        ends = monotonic() + REST_MAX_S
         data, self._early = self._early, b""
         with contextlib.suppress(OSError):  # cut, or silent to the last
             while self._body is not None and not self._body.is_complete:
                 if piece := self._body.feed(data):
                     yield piece
-                data = self._receiver.receive(2 * REST_MAX_S)
+                if monotonic() > ends:
+                    return
+                data = self._receiver.receive(2 * REST_SILENCE_MAX_S)
                 if not data:
                     return
 

@@ -16,9 +16,10 @@ from accounts.models import Tenant
 from portal import embedded
 from tests.usage.made import event, put_on_journal
 from usage import ledger, posting
+from usage.lag import dead_key, journal_lag
 from usage.models import DayRollup, UsageRecord
 from usage.partitions import PARTITIONS, journal_key, partition
-from usage.posting import GROUP, dead_key, drain_journal, journal_lag, post_journal
+from usage.posting import GROUP, drain_journal, post_journal
 
 NOW = timezone.now().replace(microsecond=0) - timedelta(minutes=5)
 
@@ -209,15 +210,6 @@ def test_readers_without_the_lock_post_each_event_once(
         assert sum(pool.map(read, range(4))) == 1000
     assert sum(day.requests for day in DayRollup.objects.all()) == 1000
     assert on_journal(valkey) == 0
-
-
-@pytest.mark.django_db
-def test_lag_tells_how_much_waits_and_for_how_long(valkey: redis.Redis, acme: Tenant) -> None:
-    assert journal_lag(valkey, now_s=1000.0) == posting.Lag(0, 0.0, 0)
-    valkey.xadd(journal_key(3), {"event": b"x"}, id="900000-0")
-    valkey.xadd(journal_key(5), {"event": b"x"}, id="950000-0")
-    valkey.xadd(dead_key(journal_key(5)), {"event": b"x"})
-    assert journal_lag(valkey, now_s=1000.0) == posting.Lag(2, 100.0, 1)
 
 
 @pytest.fixture

@@ -277,6 +277,7 @@ def test_the_bytes_that_wake_an_aborted_reader_are_still_handed_out(ends: Ends) 
 @pytest.mark.parametrize("sends", [True, False])
 def test_a_backend_that_does_not_end_its_side_is_left(ends: Ends, monkeypatch: pytest.MonkeyPatch, *, sends: bool) -> None:
     monkeypatch.setattr(connection_module, "REST_MAX_S", SOON_S)
+    monkeypatch.setattr(connection_module, "REST_SILENCE_MAX_S", SOON_S)
     connection, backend = ends
     backend.sendall(STREAM_HEAD)
     connection.read_head(deadline())
@@ -288,6 +289,7 @@ def test_a_backend_that_does_not_end_its_side_is_left(ends: Ends, monkeypatch: p
 
     with at_the_same_time(send_for_ever):
         assert set(b"".join(connection.rest())) <= set(b"x")
+        connection.close()
 
 
 def test_an_idle_connection_is_stale_once_readable(ends: Ends) -> None:
