@@ -52,6 +52,34 @@ def test_what_is_journaled_is_posted_and_taken_off(valkey: redis.Redis, acme: Te
     assert drain_journal() == 0
 
 
+@pytest.mark.django_db(transaction=True)
+def test_draining_ends_though_calls_go_on(valkey: redis.Redis, acme: Tenant) -> None:
+    put_on_journal(valkey, *(event(acme, NOW) for _ in range(50)))
+    is_drained = threading.Event()
+
+    def call_on() -> int:
+        for count in range(1, 20_001):
+            put_on_journal(valkey, event(acme, NOW))
+            if is_drained.is_set():
+                return count
+        return 0
+
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(call_on)
+        posted = drain_journal()
+        is_drained.set()
+        assert calling.result() > 0, "it waited for the last call"
+    assert posted >= 50
+
+
+@pytest.mark.django_db
+def test_one_partition_may_be_drained_alone(valkey: redis.Redis, acme: Tenant) -> None:
+    number = partition(str(acme.pk))
+    put_on_journal(valkey, event(acme, NOW))
+    assert drain_journal([(number + 1) % PARTITIONS]) == 0
+    assert drain_journal([number]) == 1
+
+
 @pytest.mark.django_db
 def test_more_than_a_batch_is_posted(valkey: redis.Redis, acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posting, "BATCH_EVENTS", 7)
