@@ -6,6 +6,7 @@ What it may cost: an upper bound of its prompt, and the longest output it may ha
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from gateway import lifecycle
@@ -18,7 +19,7 @@ from gateway.principal import Principal
 from gateway.upstream.tokenizing import count_prompt_tokens
 from usage.estimates import BoundLearner, Prompt
 from usage.limits import TOKEN_NAMES, BoundLimit, bind
-from usage.reservation import LimitState, Refusal, Reservation, skeleton
+from usage.reservation import LimitState, Progress, Refusal, Reservation, skeleton
 from usage.store import StoreUnavailable
 
 # Of a deployment that states no context: more than most answers, and not beyond what a limit could bear.
@@ -88,6 +89,8 @@ def admit(
     if answer is not None:
         call.reservation = answer
         call.limit_states = answer.states
+        # From here on, not from a stream's first byte: a whole answer, and a place in a backend's queue, outlast a lease.
+        lifecycle.settling().hold(call.request_id, partial(Progress, answer, 0))
     if limits:
         upstream.fields["max_tokens"] = output
     return realistic + output * choices
@@ -121,6 +124,7 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
             output_tokens = min(output_tokens, max(1, context - prompt_tokens))
     tenant, price = asked.principal.tenant, asked.alias.price
     call.price = price
+    enforces = any(bound.limit.is_enforced for bound in asked.limits)
     try:
         return lifecycle.settling().reserve(
             call.request_id,
@@ -131,10 +135,10 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
             cost_nano=cost_nano(price, prompt_tokens, 0, output_tokens),
             time_zone=tenant.time_zone,
             meta=skeleton(call.event_so_far()),
-            serves_on=tenant.store_out == "degraded",
+            serves_on=tenant.store_out == "degraded" or not enforces,
         )
     except StoreUnavailable:
-        if asked.limits:
+        if enforces:
             raise Overloaded(retry_after_s=1) from None
         return None
 

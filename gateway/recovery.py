@@ -3,6 +3,7 @@
 import time
 from typing import cast
 
+import redis
 from django.conf import settings
 
 from accounts.models import ApiKey, Tenant
@@ -10,35 +11,49 @@ from gateway.models import Limit, ModelAlias
 from usage import limits as usage_limits
 from usage.counters import quota_counters
 from usage.limits import BoundLimit, Mode
+from usage.models import UsageRecord
 from usage.partitions import PARTITIONS, partition
 from usage.posting import drain_journal
 from usage.quota import Quota
+from usage.settling import is_resending
 from usage.store import connect
 
-TRIES = 5  # calls without limits go on meanwhile, and each may put an event on the journal between reading and marking
+TRIES = 5  # PostgreSQL may take longer than the journal stands still
+YOUNG_S = 3  # a server: by then every gateway worker has found it, and has begun to send again what was not posted yet
 
 
 def restore_counters() -> int:
     """Restore every partition that is not alive; how many were. Until then calls with limits there are refused or degraded.
 
-    Raises StoreUnavailable.
+    None while gateway workers are sending again what Redis has lost: it is not in the ledger yet. Raises StoreUnavailable.
     """
     with connect(settings.REDIS_URL, max_connections=2, timeout_s=5) as client:
         quota = Quota(client)
         dead = [number for number in range(PARTITIONS) if not quota.is_alive(number)]
+        if not dead or _is_incomplete(client):
+            return 0
+        drain_journal()  # the most of it, while calls may still end
         return sum(_restore(quota, number) for number in dead)
+
+
+def _is_incomplete(client: redis.Redis) -> bool:
+    """May workers hold events that neither the ledger nor the journal has? On the first day there are none."""
+    is_young = int(client.info("server")["uptime_in_seconds"]) < YOUNG_S
+    return is_resending(client) or (is_young and UsageRecord.objects.exists())
 
 
 def _restore(quota: Quota, number: int) -> bool:
     tenants = [tenant for tenant in Tenant.objects.all() if partition(str(tenant.id)) == number]
+    limited = [(tenant, bound) for tenant in tenants if (bound := bound_limits(tenant))]
     for _ in range(TRIES):
+        quota.begin_counting(number)
         journal_end = quota.journal_end(number)
-        drain_journal()
+        if limited:
+            drain_journal([number])
         now_s = time.time()
-        for tenant in tenants:
-            if bound := bound_limits(tenant):
-                counters = quota_counters(str(tenant.id), tenant.time_zone, bound, now_s=now_s)
-                quota.restore(str(tenant.id), counters, time_zone=tenant.time_zone, now_s=now_s)
+        for tenant, bound in limited:
+            counters = quota_counters(str(tenant.id), tenant.time_zone, bound, now_s=now_s)
+            quota.restore(str(tenant.id), counters, time_zone=tenant.time_zone, now_s=now_s)
         if quota.mark_alive(number, journal_end=journal_end, now_s=now_s):
             return True
     return False

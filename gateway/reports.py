@@ -60,18 +60,25 @@ def _post(body: bytes) -> requests.Response:
     if not _turns.acquire(timeout=WAIT_S):
         raise _out()
     try:
-        return _session.post(
-            f"{settings.PORTAL_URL}/internal/reports/",
-            data=body,
-            headers={signature.HEADER: signature.sign(body, now_s=time.time())},
-            timeout=TIMEOUT_S,
-            allow_redirects=False,
-        )
+        try:
+            return _post_once(body)
+        except requests.ConnectionError:  # as from a portal worker that is being replaced; a report may be asked for again
+            return _post_once(body)
     except requests.RequestException as error:
         _log.warning("portal_unreachable", error_class=type(error).__name__)
         raise _out() from None
     finally:
         _turns.release()
+
+
+def _post_once(body: bytes) -> requests.Response:
+    return _session.post(
+        f"{settings.PORTAL_URL}/internal/reports/",
+        data=body,
+        headers={signature.HEADER: signature.sign(body, now_s=time.time())},
+        timeout=TIMEOUT_S,
+        allow_redirects=False,
+    )
 
 
 def _out() -> Overloaded:

@@ -1,6 +1,7 @@
 """Is the installation sound? Each check looks at the real thing and returns findings; a bad one says what to do."""
 
 import sys
+import time
 import zoneinfo
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from gateway.config.documents import MARKER
 from gateway.models import Backend, Publication
 from portal import home, stores
 from portal.stores import START, Finding
+from usage.lag import journal_lag
 from usage.store import connect
 
 HTTP_S: Final = (2.0, 4.0)  # connect, read
@@ -73,6 +75,20 @@ def published() -> Finding:
     if held.decode() != expected:
         return Finding("Configuration", False, "Redis holds another one than the database", remedy)
     return Finding("Configuration", True, "published")
+
+
+def journal() -> Finding:
+    """Do ended calls reach the ledger, and if not, for how long may they wait?"""
+    try:
+        with connect(settings.REDIS_URL, max_connections=2, timeout_s=2) as client:
+            lag = journal_lag(client, now_s=time.time())
+    except RedisError:
+        return Finding("Journal", False, "unknown, Redis does not answer", "Mend Redis first.")
+    detail = f"{lag.entries} ended calls wait for the ledger"
+    if not lag.is_late:
+        return Finding("Journal", True, detail)
+    detail += f", the oldest for {lag.oldest_s / 60:.0f} min; in {lag.full_in_s / 3600:.1f} h the oldest of them are lost"
+    return Finding("Journal", False, detail, "Are PostgreSQL and the worker running? The worker posts every second.")
 
 
 def backends() -> Iterator[Finding]:
@@ -157,7 +173,7 @@ def worker() -> Finding:
 
 def all_findings() -> Iterator[Finding]:
     redis = stores.redis()
-    yield from (python(), time_zones(), secrets(), stores.database(), migrations(), redis, published())
+    yield from (python(), time_zones(), secrets(), stores.database(), migrations(), redis, published(), journal())
     yield from backends()
     yield from servers()
     if redis.is_good:  # without it, celery would try for six seconds

@@ -48,7 +48,7 @@ def _of_minute(tenant_id: str, since_s: int) -> _Used:
     return _rows(
         """
         SELECT key_id::text, alias, floor(extract(epoch FROM created_at))::bigint AS bucket, count(*) FROM usage_usagerecord
-        WHERE tenant_id = %s AND created_at >= %s AND part = 0 AND outcome <> 'refused' GROUP BY key_id, alias, bucket
+        WHERE tenant_id = %s AND created_at >= %s AND part = 0 AND usage_source <> 'none' GROUP BY key_id, alias, bucket
         """,
         [tenant_id, at(since_s)],
     )

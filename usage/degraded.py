@@ -4,7 +4,7 @@ For tenants whose `store_out` is `degraded`. Answers as usage/quota.py does, so 
 To this worker the shares of the others count as used; so does what Redis last told was used, as long as that lasts.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -107,6 +107,7 @@ class LocalLimiter:
         self._counters: dict[_Id, _Counter] = {}
         self._held: dict[str, tuple[Reservation, dict[_Id, int]]] = {}
         self._seen: dict[_Id, _Seen] = {}
+        self._slots: Counter[_Id] = Counter()  # of live calls of this worker that Redis admitted
         self._ends_s: float | None = None  # of the outage's allowance; None while Redis is there
         self._back_s: float | None = None
 
@@ -121,7 +122,10 @@ class LocalLimiter:
             lasts_s = LEASE_S if name == "concurrent_requests" else state.reset_s
             if name in WIDTHS_S:
                 lasts_s = BUCKETS * WIDTHS_S[name]  # what is reserved will be used later than what is used
-            self._seen[_id(reservation.tenant_id, state.bound)] = _Seen(state.used + state.reserved, now_s + lasts_s)
+            at = _id(reservation.tenant_id, state.bound)
+            self._seen[at] = _Seen(state.used + state.reserved, now_s + lasts_s)
+            if name == "concurrent_requests":
+                self._slots[at] += 1
 
     def reserve(  # noqa: PLR0913 - as Quota.reserve
         self,
@@ -173,28 +177,51 @@ class LocalLimiter:
         self._held[request_id] = (reservation, buckets)
         return reservation
 
+    def holds(self, request_id: str) -> bool:
+        """Was the call admitted here, and has not ended?"""
+        return request_id in self._held
+
     def settle(self, reservation: Reservation, event: UsageEvent, *, now_s: float) -> bool:
         """Count what the call used and end what it holds here. False: it holds nothing here, or not any more.
 
         A call whose usage_source is none gives its request back too. The event is the caller's to keep.
         """
-        held, buckets = self._held.pop(reservation.request_id, (None, {}))
-        if held is None:
+        if reservation.request_id not in self._held:
+            self._ended(reservation, event)
             return False
+        self._end(reservation.request_id, event, now_s)
+        return True
+
+    def release(self, request_id: str, *, now_s: float) -> None:
+        """Of a call that is held here: it will not be."""
+        self._end(request_id, None, now_s)
+
+    def _end(self, request_id: str, event: UsageEvent | None, now_s: float) -> None:
+        held, buckets = self._held.pop(request_id)
         for bound in held.limits:
             counter = self._counter(held.tenant_id, bound)
             counter.roll(now_s, held.time_zone)
             name = bound.limit.name
             if name == "requests_per_minute":
-                if event.usage_source == "none":
+                if event is None or event.usage_source == "none":
                     counter.give_back(buckets[_id(held.tenant_id, bound)])
                 continue
             counter.reserved -= _amount(bound, held)
-            if name in TOKEN_NAMES:
-                counter.use(event.prompt_tokens + event.completion_tokens, now_s)
-            elif name == "money_per_month":
-                counter.use(event.cost_nano, now_s)
-        return True
+            if event is not None and name != "concurrent_requests":
+                counter.use(_used(name, event), now_s)
+
+    def _ended(self, reservation: Reservation, event: UsageEvent) -> None:
+        """A call that Redis admitted: what it told last holds all that was reserved, and too little would be left."""
+        for bound in reservation.limits:
+            at, name = _id(reservation.tenant_id, bound), bound.limit.name
+            seen = self._seen.get(at)
+            if seen is not None and name != "requests_per_minute":
+                used = seen.used + _used(name, event) - _amount(bound, reservation)
+                self._seen[at] = replace(seen, used=max(0, used))
+            if name == "concurrent_requests":
+                self._slots[at] -= 1
+                if self._slots[at] <= 0:
+                    del self._slots[at]
 
     def _begin(self, now_s: float) -> float:
         """Note that Redis is out. Returns until when calls are admitted without it; raises StoreUnavailable after that."""
@@ -223,9 +250,11 @@ class LocalLimiter:
 
     def _allowed(self, tenant_id: str, bound: BoundLimit, now_s: float) -> int:
         """This worker's share of the limit, or of what Redis last said was left of it."""
-        seen = self._seen.get(_id(tenant_id, bound))
+        at = _id(tenant_id, bound)
+        seen = self._seen.get(at)
         used = seen.used if seen is not None and now_s < seen.until_s else 0
-        return max(0, bound.limit.max - used) // self._share
+        left, share = (bound.limit.max - used) // self._share, bound.limit.max // self._share
+        return max(0, min(left, share - self._slots[at]))
 
     def _wait_s(self, state: LimitState, asked: Reservation, now_s: float, ends_s: float) -> float | None:
         """Until the call fits the limit here, or is judged by Redis or not at all; None: it never will fit, with or without."""
@@ -244,6 +273,12 @@ class LocalLimiter:
 
 def _id(tenant_id: str, bound: BoundLimit) -> _Id:
     return tenant_id, bound.subject, bound.subject_id, bound.limit.name
+
+
+def _used(name: str, event: UsageEvent) -> int:
+    if name in TOKEN_NAMES:
+        return event.prompt_tokens + event.completion_tokens
+    return event.cost_nano if name == "money_per_month" else 0
 
 
 def _amount(bound: BoundLimit, asked: Reservation) -> int:

@@ -1,6 +1,7 @@
 """Where things of a tenant live in Redis: in one of 16 partitions, each one hash slot of a Redis Cluster. Pure.
 
 sekisho:{pNN}:alive                                     there while the counters of the partition are whole
+sekisho:{pNN}:counting                                  there while they are being restored: the journal stands still
 sekisho:{pNN}:journal                                   stream: events not yet posted
 sekisho:{pNN}:leases                                    sorted set: request ids by the end of their leases, in ms
 sekisho:{pNN}:r:<request id>                            hash: a reservation

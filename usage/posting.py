@@ -7,10 +7,10 @@ to the next one before anything new. Two at once do no harm, for the ledger inse
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 import redis
@@ -20,6 +20,7 @@ from redis.exceptions import LockError, ResponseError
 
 from usage import ledger, rollups
 from usage.events import UsageEvent
+from usage.lag import dead_key
 from usage.partitions import PARTITIONS, journal_key
 from usage.store import connect
 
@@ -33,15 +34,6 @@ PAST_MOST_S: Final = 10 * 366 * 86400.0
 
 _log = logging.getLogger(__name__)
 _Unpostable = (ValueError, TypeError, AttributeError, OverflowError, DataError, IntegrityError)
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """What is on the journal and not in the ledger. oldest_s: for how long the oldest has been waiting. dead: unreadable."""
-
-    entries: int
-    oldest_s: float
-    dead: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +60,7 @@ def post_journal(*, max_s: float) -> int:
                 lock.release()
 
 
-def drain_journal() -> int:
+def drain_journal(partitions: Iterable[int] = range(PARTITIONS)) -> int:
     """Post everything that is on the journal now, also what another reader holds at this moment; how many were new.
 
     When it returns, every event that was journaled before it was called is in the ledger. Raises as post_journal.
@@ -76,37 +68,31 @@ def drain_journal() -> int:
     with _client() as client:
         rollups.realign()
         # At last what other readers took meanwhile: to post it again is to wait for their commit.
-        return _post(client, ("0", ">", "0"), until=float("inf"), between=lambda: None)
-
-
-def journal_lag(client: redis.Redis, *, now_s: float) -> Lag:
-    """Raises RedisError."""
-    entries = dead = 0
-    oldest_s = 0.0
-    for number in range(PARTITIONS):
-        key = journal_key(number)
-        entries += int(client.xlen(key))
-        dead += int(client.xlen(dead_key(key)))
-        for entry_id, _ in cast("list[tuple[bytes, Any]]", client.xrange(key, count=1)):
-            oldest_s = max(oldest_s, now_s - int(entry_id.partition(b"-")[0]) / 1000)
-    return Lag(entries, oldest_s, dead)
-
-
-def dead_key(stream: str) -> str:
-    """The stream that keeps what `stream` held and nobody can post: for people to look at."""
-    return f"{stream}:dead"
+        return _post(client, ("0", ">", "0"), until=None, between=lambda: None, partitions=partitions)
 
 
 def _client() -> redis.Redis:
     return connect(settings.REDIS_URL, max_connections=2, timeout_s=5)
 
 
-def _post(client: redis.Redis, order: Sequence[str], *, until: float, between: Callable[[], Any]) -> int:
-    """order: "0" for what was handed out and never acknowledged, ">" for what is new."""
+def _post(
+    client: redis.Redis,
+    order: Sequence[str],
+    *,
+    until: float | None,
+    between: Callable[[], Any],
+    partitions: Iterable[int] = range(PARTITIONS),
+) -> int:
+    """order: "0" for what was handed out and never acknowledged, ">" for what is new.
+
+    until: monotonic seconds; None: until what was there at first is posted, for where calls go on the journal never ends.
+    """
     posted = 0
-    streams = deque(journal_key(number) for number in range(PARTITIONS))
+    streams = deque(map(journal_key, partitions))
     for after in order:
-        while time.monotonic() < until and (entries := _read(client, streams, after)):
+        is_all = False
+        while not is_all and (until is None or time.monotonic() < until) and (entries := _read(client, streams, after)):
+            is_all = until is None and len(entries) < BATCH_EVENTS  # then each stream was read to its end
             dead: list[tuple[_Entry, str]] = []
             posted += _post_entries(entries, dead)
             _take_off(client, entries, dead)

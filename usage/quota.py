@@ -30,6 +30,7 @@ from usage.store import RedisError, StoreUnavailable
 
 LEASE_S: Final = 30.0  # as in lua/counters.lua
 REAP_BATCH: Final = 100
+COUNTING_S: Final = 5.0
 
 # The letters by which the scripts know the limits.
 _CODES: Final = {
@@ -45,6 +46,8 @@ _WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
 # First number of reserve.lua's answer.
 _ADMITTED: Final = 1
 _SETTLED: Final = 2
+# Of settle.lua's.
+_NOT_NOW: Final = -1
 
 _RESERVE: Final = Script.of("reserve")
 _SETTLE: Final = Script.of("settle")
@@ -88,7 +91,7 @@ class Quota:
         asked = Reservation(
             request_id, tenant_id, time_zone, tuple(limits), prompt_tokens, tokens, cost_nano, meta, (), now_s + LEASE_S
         )
-        status, *numbers = run(self._client, _RESERVE, _reserve_run(asked, asked.limits, now_ms, enforces=True))
+        status, *numbers = run(self._client, _RESERVE, _reserve_run(asked, asked.limits, now_ms))
         if status < 0:
             raise CountersLost("the counters of the partition are not restored yet")
         if status == _SETTLED:
@@ -102,16 +105,35 @@ class Quota:
         """Count what the call used, end what it holds, and put its event on the journal. True: for the first time.
 
         Again is harmless, for two hours. Without `reservation` (a call without limits, or sent again later) what Redis
-        still holds of the call is found by its id; where it holds nothing, the call is only journaled. A call whose
-        usage_source is none gives its request back too. A call that was reaped before adds, and journals as the next
-        part, only what was not posted of it.
+        still holds of the call is found by its id; where it holds nothing of a call with limits, the call is journaled
+        and the partition's counters are no longer alive: they must be restored. A call whose usage_source is none gives
+        its request back too. A call that was reaped before adds, and journals as the next part, only what was not posted
+        of it. Raises CountersLost while counters are being restored: then again in a moment.
         """
         zone = reservation.time_zone if reservation else ""
         one = _settle_run(reservation, event, _ms(now_s), zone)
         done = run(self._client, _SETTLE, one)
         if isinstance(done, bytes):  # held in a zone we did not know
             done = run(self._client, _SETTLE, _settle_run(reservation, event, _ms(now_s), done.decode()))
+        if done == _NOT_NOW:
+            raise CountersLost("the counters of the partition are being restored")
         return bool(done == 1)
+
+    def settle_again(self, ended: Sequence[tuple[Reservation | None, UsageEvent]], *, now_s: float) -> list[bool]:
+        """Settle many in one round trip, or two. For each: False where counters are being restored, then again in a moment."""
+        now_ms = _ms(now_s)
+        zones = [reservation.time_zone if reservation else "" for reservation, _ in ended]
+        done = run_all(self._client, _SETTLE, [_settle_run(*one, now_ms, zone) for one, zone in zip(ended, zones, strict=True)])
+        zoned = [(at, zone.decode()) for at, zone in enumerate(done) if isinstance(zone, bytes)]
+        for (at, _), answer in zip(
+            zoned, run_all(self._client, _SETTLE, [_settle_run(*ended[at], now_ms, zone) for at, zone in zoned]), strict=True
+        ):
+            done[at] = answer
+        return [answer != _NOT_NOW for answer in done]
+
+    def hold(self, reservation: Reservation, *, now_s: float) -> None:
+        """Hold a call that was admitted without Redis: unchecked, and also while counters are being restored."""
+        run(self._client, _RESERVE, _reserve_run(reservation, reservation.limits, _ms(now_s), runs=True))
 
     def renew(self, live: Iterable[Progress], *, now_s: float) -> None:
         """Lease the reservations of live calls for another 30 s, and note how far they have come. One round trip.
@@ -122,12 +144,7 @@ class Quota:
         calls, now_ms = list(live), _ms(now_s)
         kept = run_all(self._client, _RENEW, [_renew_run(call, now_ms) for call in calls])
         gone = [call for call, is_kept in zip(calls, kept, strict=True) if not is_kept]
-        again = []
-        for call in gone:
-            # Its request is counted already.
-            held = tuple(b for b in call.reservation.limits if b.limit.name != "requests_per_minute")
-            again.append(_reserve_run(call.reservation, held, now_ms, enforces=False))
-        run_all(self._client, _RESERVE, again)
+        run_all(self._client, _RESERVE, [_reserve_again(call.reservation, now_ms) for call in gone])
         run_all(self._client, _RENEW, [_renew_run(call, now_ms) for call in gone])
 
     def reap(self, partition_number: int, *, now_s: float) -> list[UsageEvent]:
@@ -179,7 +196,9 @@ class Quota:
         runs = []
         for (subject, subject_id, name), parts in by_counter.items():
             key = subject_key(tenant_id, subject, subject_id) + name
-            runs.append(Run([alive, key], [now_ms, _CODES[name], *_amounts(name, parts, now_ms, time_zone)]))
+            live = subject_key(tenant_id, subject, subject_id) + "live"
+            args: list[Any] = [base(partition(tenant_id)), now_ms, _CODES[name], *_amounts(name, parts, now_ms, time_zone)]
+            runs.append(Run([alive, key, live], args))
         return sum(run_all(self._client, _RESTORE, runs))
 
     def is_alive(self, partition_number: int) -> bool:
@@ -199,13 +218,23 @@ class Quota:
         except RedisError as error:
             raise StoreUnavailable(str(error)) from error
 
+    def begin_counting(self, partition_number: int) -> None:
+        """Have the partition's journal stand still for COUNTING_S at most, until mark_alive: what ends meanwhile waits.
+
+        Else, where calls without limits go on, no ledger would ever hold all of the journal.
+        """
+        try:
+            self._client.set(_counting_key(partition_number), 1, px=_ms(COUNTING_S))
+        except RedisError as error:
+            raise StoreUnavailable(str(error)) from error
+
     def mark_alive(self, partition_number: int, *, journal_end: str, now_s: float) -> bool:
         """Let calls with limits through again, after restore(). False: events came after `journal_end`, count again.
 
         While a partition is not alive, settle() only journals what Redis no longer knows the reservation of; whoever
         restores from ledger and journal up to `journal_end` therefore misses nothing and counts nothing twice.
         """
-        keys = [alive_key(partition_number), journal_key(partition_number)]
+        keys = [alive_key(partition_number), journal_key(partition_number), _counting_key(partition_number)]
         return bool(run(self._client, _MARK_ALIVE, Run(keys, [journal_end, _ms(now_s)])))
 
 
@@ -225,6 +254,10 @@ def _periods(now_ms: int, time_zone: str) -> tuple[int, int, int, int]:
 def _number(period_id: str) -> int:
     """2026-11-30 as 20261130: Lua compares numbers the same way everywhere, texts by the server's locale."""
     return int(period_id.replace("-", ""))
+
+
+def _counting_key(partition_number: int) -> str:
+    return f"{base(partition_number)}counting"
 
 
 def _counter_key(tenant_id: str, bound: BoundLimit) -> str:
@@ -249,7 +282,13 @@ def _holds(tenant_id: str, limits: Sequence[BoundLimit]) -> str:
     return "".join(lines)
 
 
-def _reserve_run(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, *, enforces: bool) -> Run:
+def _reserve_again(asked: Reservation, now_ms: int) -> Run:
+    """Of a call that runs already. Its request is counted: when it was admitted, or by whoever restores the counters."""
+    held = tuple(bound for bound in asked.limits if bound.limit.name != "requests_per_minute")
+    return _reserve_run(asked, held, now_ms, runs=True)
+
+
+def _reserve_run(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, *, runs: bool = False) -> Run:
     number = partition(asked.tenant_id)
     keys = [
         alive_key(number),
@@ -260,8 +299,8 @@ def _reserve_run(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, 
     args: list[Any] = [base(number), asked.request_id, now_ms, asked.tokens, asked.cost_nano]
     args += [*_periods(now_ms, asked.time_zone), _written(asked, limits, now_ms), len(limits)]
     for bound in limits:
-        args += (_CODES[bound.limit.name], bound.limit.max, int(enforces and bound.limit.is_enforced))
-    return Run(keys, args)
+        args += (_CODES[bound.limit.name], bound.limit.max, int(bound.limit.is_enforced and not runs))
+    return Run(keys, [*args, int(runs)])
 
 
 def _written(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int) -> bytes:
@@ -282,6 +321,7 @@ def _settle_run(reservation: Reservation | None, event: UsageEvent, now_ms: int,
     args += [event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.cost_nano]
     args += [int(event.usage_source == "none"), event_without(event, COUNTED)]
     args += [_holds(reservation.tenant_id, reservation.limits) if reservation else ""]
+    args += [int(reservation is None and bool(event.limits) and event.usage_source != "none")]
     return Run([alive_key(number)], args)
 
 

@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -86,11 +87,13 @@ class Spool:
         self._memory: OrderedDict[int, bytes] = OrderedDict()
         self._memory_count = 0
         self._is_out = False
+        self._is_full = False
         self._retired: deque[int] = deque()
         self._syncing = Lock()
         self._looked_s = 0.0
         self._is_closed = False
         self._refused = self._dropped = self._quarantined = 0
+        self._dropped_told = 0
 
     def append(self, line: bytes) -> int:
         """Write one line, which holds no newline; returns its position for `acknowledged`. One write, no sync.
@@ -106,7 +109,7 @@ class Spool:
                 if segment is None:
                     return self._remember(line)
             if _write(segment.fd, record) != size:
-                raise OSError("short write")
+                raise OSError(ENOSPC, "short write")
         except OSError as error:
             self._give_up(error)
             raise SpoolUnavailable(self._remember(line)) from error
@@ -200,10 +203,14 @@ class Spool:
             self._looked_s = now_s
             self._recover()
             self._claim()
+            self._tell_dropped()
 
     def close(self) -> None:
         """The worker ends: sync, and leave what is pending to be claimed. What is appended after goes to memory alone."""
         self._recover()
+        self._dropped += len(self._memory)
+        self._memory.clear()
+        self._tell_dropped()
         self._is_closed = True
         self._retire()
         self._sync()
@@ -218,6 +225,9 @@ class Spool:
             return None
         if not self._make_room(size):
             self._refused += 1
+            if not self._is_full:
+                _log.error("spool_full", max_bytes=self._max_bytes)
+            self._is_full = True
             return None
         if self._active is None or self._active.size + size > self._segment_bytes:
             self._retire()
@@ -361,6 +371,12 @@ class Spool:
         self._memory[-self._memory_count] = line
         return -self._memory_count
 
+    def _tell_dropped(self) -> None:
+        """These calls are used and on nobody's books, unless Redis has got them at their end."""
+        if self._dropped > self._dropped_told:
+            _log.error("spool_lines_lost", count=self._dropped - self._dropped_told)
+            self._dropped_told = self._dropped
+
     def _give_up(self, error: OSError) -> None:
         """Lines go to memory from here on. A record of which only a part was written is cut off again."""
         if not self._is_out:
@@ -380,15 +396,21 @@ class Spool:
                 if not self._make_room(len(next(iter(self._memory.values()))) + HEADER_BYTES + 1):
                     return
                 self.append(self._memory.popitem(last=False)[1])
-        except (OSError, SpoolUnavailable):
+        except SpoolUnavailable:
             return
+        except OSError as error:
+            kept = [segment for segment in self._segments.values() if segment.is_kept]
+            if kept and error.errno in (ENOSPC, EDQUOT):  # one at a time: a line that nobody has is worth more
+                self._delete(min(kept, key=lambda segment: segment.confirmed_s))
+            return
+        self._is_full = False
 
     def _probe(self) -> None:
         """Is there a disk, and room on it? Opens the next file if so. Raises OSError if not."""
         segment = self._active = self._open()
         try:
             if os.write(segment.fd, PROBE) != len(PROBE):
-                raise OSError("short write")
+                raise OSError(ENOSPC, "short write")
             os.ftruncate(segment.fd, 0)
         except OSError:
             self._retire()

@@ -2,7 +2,7 @@
 
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
 from time import monotonic
 from typing import Final
@@ -94,8 +94,12 @@ class UpstreamResponse:
                 raise UpstreamGarbage(f"an answer of more than {max_bytes} bytes")
         return b"".join(parts)
 
+    def rest(self) -> Iterator[bytes]:
+        """As Connection.rest."""
+        return self._connection.rest()
+
     def abort(self) -> None:
-        """From another greenlet: whoever reads gets UpstreamAborted at once. After close it does nothing."""
+        """From another greenlet: whoever reads gets UpstreamAborted. After close it does nothing."""
         self._cancellation.cancel()
 
     def close(self, *, reuse: bool) -> None:

@@ -3,8 +3,11 @@
 import contextlib
 import socket
 import ssl
+from collections.abc import Iterator
 from math import inf
+from threading import Timer
 from time import monotonic
+from typing import Final
 
 from gateway.upstream import names
 from gateway.upstream.errors import (
@@ -17,6 +20,11 @@ from gateway.upstream.errors import (
 )
 from gateway.upstream.framing import Body, ResponseHead, body_of, split_head
 from gateway.upstream.receiver import receiver_of
+
+# A backend ends its side within milliseconds of ours. One that sends on for so long does not look: it is cut off.
+REST_MAX_S: Final = 0.9
+# One that is silent may only be slow, and what it has generated is still to come.
+REST_SILENCE_MAX_S: Final = 3.0
 
 
 class Connection:
@@ -151,15 +159,49 @@ class Connection:
         return True
 
     def abort(self) -> None:
-        """Break off whatever the owner waits for: it gets UpstreamAborted at once. Safe from any greenlet or thread."""
+        """Break off whatever the owner waits for: it gets UpstreamAborted. Safe from any greenlet or thread, at any time.
+
+        Before the answer that is at once. In its body only our side ends, which a backend takes for all of it; the owner
+        wakes with the next bytes, with the backend's own end, or after REST_SILENCE_MAX_S.
+        """
+        if self._is_aborted:
+            return
         self._is_aborted = True
-        with contextlib.suppress(OSError):  # not connected any more
-            self._sock.shutdown(socket.SHUT_RDWR)
+        if self._body is None:
+            self._shut(socket.SHUT_RDWR)
+            return
+        self._shut(socket.SHUT_WR)
+        last = Timer(REST_SILENCE_MAX_S, self._shut, [socket.SHUT_RDWR])
+        last.daemon = True
+        last.start()
+
+    def rest(self) -> Iterator[bytes]:
+        """Abort, and hand out what the backend has sent of the body until it knew: it has generated that, read or not.
+
+        Raises UpstreamGarbage.
+        """
+        self.abort()
+        ends = monotonic() + REST_MAX_S
+        data, self._early = self._early, b""
+        with contextlib.suppress(OSError):  # cut, or silent to the last
+            while self._body is not None and not self._body.is_complete:
+                if piece := self._body.feed(data):
+                    yield piece
+                if monotonic() > ends:
+                    return
+                data = self._receiver.receive(2 * REST_SILENCE_MAX_S)
+                if not data:
+                    return
 
     def close(self) -> None:
         self._receiver.close()
         with contextlib.suppress(OSError):
             self._sock.close()
+
+    def _shut(self, how: int) -> None:
+        """The class's own shutdown: TLS forgets its keys in its, and what still comes could not be read."""
+        with contextlib.suppress(OSError):  # not connected any more
+            socket.socket.shutdown(self._sock, how)
 
     def _receive(self, timeout_s: float) -> bytes:
         if self._is_aborted:
@@ -171,6 +213,7 @@ class Connection:
         except OSError as error:
             raise self._broken(error) from error
         if self._is_aborted:
+            self._early = data
             raise UpstreamAborted
         return data
 

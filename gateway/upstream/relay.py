@@ -1,6 +1,7 @@
 """Relay: the WSGI iterable that passes a backend's stream on to the client, and says exactly once how it ended."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Final
@@ -125,6 +126,8 @@ class Relay:
             return
         self._has_ended = True
         outcome = self._outcome or "client_left"
+        if outcome == "client_left":
+            self._meter_rest()
         self._response.close(reuse=outcome == "completed")
         self._on_end(outcome, self._failure)
 
@@ -187,6 +190,13 @@ class Relay:
             raise UpstreamCut("the stream ended without [DONE]")
         if len(data) >= BULK_BYTES and self.first_event_at_s is not None:
             self._deadline = min(self._whole_deadline, monotonic() + self._stall_max_s)
+        self._take(data)
+        if self._ready and self.first_event_at_s is None:
+            self.first_event_at_s = monotonic()
+            self._on_first_event()
+
+    def _take(self, data: bytes) -> None:
+        """Meter and make ready the events in `data`. Raises UpstreamError."""
         for event in self._splitter.feed(data):
             kind, shown = self._rewriter.rewrite(event)
             if kind is _CONTENT:
@@ -201,9 +211,13 @@ class Relay:
             if kind is _DONE:
                 self._outcome = "completed"
                 break
-        if self._ready and self.first_event_at_s is None:
-            self.first_event_at_s = monotonic()
-            self._on_first_event()
+
+    def _meter_rest(self) -> None:
+        """Nobody reads on, but the backend has generated all that it sent until it knew."""
+        with suppress(UpstreamError):
+            for data in self._response.rest():
+                self._take(data)
+        self._ready.clear()
 
     def _fail(self, failure: str, outcome: Outcome = "failed") -> None:
         self._outcome = outcome

@@ -115,6 +115,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": "sekisho:celery:",
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # the worker outlives an outage of any length
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

@@ -22,6 +22,7 @@ async def read_stream(stand: Stand, body: bytes) -> list[int]:
         + body
     )
     counts = []
+    assert b" 200 " in await reader.readline()
     async for line in reader:
         if line.startswith(b"data: {"):
             counts.append(json.loads(line[6:])["usage"]["completion_tokens"])

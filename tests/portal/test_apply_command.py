@@ -80,7 +80,7 @@ def test_dry_run_changes_nothing(run: Run, valkey: redis.Redis) -> None:
     assert out[-1] == "Dry run: nothing was changed."
     assert "sk-sekisho" not in "".join(out)
     assert not Tenant.objects.exists()
-    assert not valkey.keys("*")
+    assert not valkey.keys("sekisho:config:*")
 
 
 def test_json_is_one_object(run: Run) -> None:

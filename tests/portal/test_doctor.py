@@ -1,10 +1,12 @@
 """`manage.py doctor`: a sound installation is all good; what is wrong is named, with a remedy and exit code 1."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from django.test import override_settings
 
 from gateway.models import Backend, Deployment, PoolMember
@@ -13,6 +15,7 @@ from portal.home import make_secrets
 from tests.portal.installation import Running
 from tests.processes import free_port
 from tests.simulator import Simulator, simulator
+from usage.partitions import journal_key
 
 
 @pytest.mark.xdist_group("installation")
@@ -20,7 +23,9 @@ def test_a_running_installation_is_all_good(installation: Running) -> None:
     done = installation.manage("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✖" not in done.stdout
-    for name in ("PostgreSQL", "Valkey", "Tables", "Secrets", "Configuration", "Backend demo", "Gateway", "Portal", "Worker"):
+    for name in (
+        "PostgreSQL", "Valkey", "Tables", "Secrets", "Configuration", "Journal", "Backend demo", "Gateway", "Portal", "Worker",
+    ):  # fmt: skip
         assert f"✔ {name}: " in done.stdout
 
 
@@ -82,6 +87,21 @@ def test_secrets_that_others_can_read_are_bad(tmp_path: Path) -> None:
 
 def test_a_configuration_nobody_published_is_bad(valkey: object, db: None) -> None:
     assert not checkup.published().is_good
+
+
+def test_calls_that_nobody_posts_are_bad_and_say_how_long_they_may_wait(valkey: redis.Redis) -> None:
+    assert checkup.journal().is_good
+    put_on_journal_ago(valkey, seconds=30)
+    assert checkup.journal().is_good
+    put_on_journal_ago(valkey, seconds=7200)
+    finding = checkup.journal()
+    assert not finding.is_good
+    assert finding.detail.startswith("2 ended calls wait for the ledger, the oldest for 120 min; in ")
+    assert "worker" in finding.remedy
+
+
+def put_on_journal_ago(valkey: redis.Redis, *, seconds: int) -> None:
+    valkey.xadd(journal_key(seconds % 16), {"event": b"x"}, id=f"{int((time.time() - seconds) * 1000)}-0")
 
 
 def pool(url: str, served_model: str) -> None:

@@ -1,5 +1,6 @@
 """What every answer carries, how errors look, and that pages hold nothing the content security policy would stop."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def test_page_of_a_failure_needs_no_database(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without a django_db mark every query raises: what a database that is out looks like to the portal."""
+    monkeypatch.setattr(logging.getLogger("django.request"), "handlers", [caplog.handler])
     monkeypatch.setattr(client, "raise_request_exception", False)
     client.cookies["sessionid"] = "x" * 32
     client.cookies["django_language"] = "ja"

@@ -58,7 +58,9 @@ def test_each_subject_has_its_own(acme: Tenant, globex: Tenant) -> None:
 
 def test_refused_calls_and_corrections_are_no_requests(acme: Tenant) -> None:
     call = event(acme, NOW, outcome="lost")
-    ledger.post([call, event(acme, NOW, request_id=call.request_id, part=1), event(acme, NOW, outcome="refused", status=429)])
+    refused = event(acme, NOW, outcome="refused", status=429, usage_source="none")
+    failed = event(acme, NOW, outcome="failed", status=503, usage_source="none")  # gave its request back
+    ledger.post([call, event(acme, NOW, request_id=call.request_id, part=1), refused, failed])
     assert used(acme, "requests_per_minute")["tenant", str(acme.pk)] == 1
 
 

@@ -197,6 +197,48 @@ def test_what_redis_told_was_used_still_counts() -> None:
     admitted(ask(local, "5", limits, 300, START_S + 3660))
 
 
+def test_what_ends_of_the_calls_that_redis_admitted_comes_free() -> None:
+    limits = [bound("tokens_per_hour", 1000), bound("concurrent_requests", 4)]
+    states = (LimitState(limits[0], 100, 900, 3000.0), LimitState(limits[1], 0, 4, 0.0))
+    own = [Reservation(str(number), "t1", ZONE, tuple(limits), 0, 300, 0, b"", states, START_S + 30) for number in range(2)]
+    local = LocalLimiter(2, max_s=60)
+    for reservation in own:
+        local.saw(reservation, now_s=START_S)
+    assert refused(ask(local, "2", limits, 1, START_S)).refusing != ()
+    for reservation in own:
+        assert not local.settle(reservation, event(reservation, 10, 40), now_s=START_S)
+    refusal = refused(ask(local, "3", limits, 251, START_S))  # half of what they left unused: 2 * 250 tokens, 2 slots
+    assert [(state.bound, state.remaining) for state in refusal.states] == [(limits[0], 250), (limits[1], 1)]
+    admitted(ask(local, "4", limits, 250, START_S))
+    assert refused(ask(local, "5", limits[1:], 0, START_S)).by.bound == limits[1]
+
+
+def test_live_calls_that_redis_admitted_keep_their_slots_for_as_long_as_they_live() -> None:
+    limits = [bound("concurrent_requests", 8)]
+    own = [
+        Reservation(str(number), "t1", ZONE, tuple(limits), 0, 0, 0, b"", (LimitState(limits[0], 0, number, 0.0),), START_S)
+        for number in range(3)
+    ]
+    local = LocalLimiter(2, max_s=600)
+    for reservation in own:
+        local.saw(reservation, now_s=START_S)
+    admitted(ask(local, "a", limits, 0, START_S + 100))
+    refused(ask(local, "b", limits, 0, START_S + 100))
+    local.settle(own[0], event(own[0], 0, 0), now_s=START_S + 100)
+    admitted(ask(local, "b", limits, 0, START_S + 100))
+    refused(ask(local, "c", limits, 0, START_S + 100))
+
+
+def test_a_call_that_is_released_was_never_there() -> None:
+    local = LocalLimiter(1, max_s=60)
+    limits = [bound("tokens_per_day", 100), bound("requests_per_minute", 1), bound("concurrent_requests", 1)]
+    before = admitted(ask(local, "1", limits, 40, START_S))
+    assert local.holds("1")
+    local.release("1", now_s=START_S)
+    assert not local.holds("1")
+    assert admitted(ask(local, "2", limits, 40, START_S)).states == before.states
+
+
 def test_a_call_larger_than_the_share_waits_for_redis_and_one_larger_than_the_limit_never_fits() -> None:
     local = LocalLimiter(4, max_s=60)
     limits = [bound("tokens_per_hour", 1000, clamps=True)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -523,6 +524,83 @@ def test_a_call_that_redis_forgot_is_counted_whole_when_it_ends(quota: Quota, va
     whole_quota(valkey)
     quota.settle(reservation, event("one", 90, 20), now_s=NOW_S)
     assert standing(quota, EVERY, NOW_S)[1:4] == [(110, 0), (0, 0), (110, 0)]
+
+
+SEEN = [{"subject": "key", "name": KEY, "limit": "tokens_per_hour", "used": 0, "reserved": 0, "max": 1000, "mode": "enforce"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stays"),
+    [({"limits": SEEN}, False), ({}, True), ({"limits": SEEN, "usage_source": "none"}, True)],
+    ids=["with limits", "without", "used nothing"],
+)
+def test_what_redis_cannot_count_has_its_counters_restored(quota: Quota, changes: dict[str, Any], stays: bool) -> None:
+    """As when a worker that is gone by now served the call without Redis, or Redis came back a second behind."""
+    assert quota.settle(None, event("one", 5, 6, **changes), now_s=NOW_S)
+    assert quota.is_alive(NUMBER) == stays
+
+
+def test_what_redis_has_counted_may_be_sent_again(quota: Quota) -> None:
+    ended = event("one", 90, 50, limits=SEEN)
+    quota.settle(admitted(ask(quota, "one", EVERY)), ended, now_s=NOW_S)
+    held = admitted(ask(quota, "two", EVERY))
+    assert quota.settle_again([(None, ended), (None, replace(ended, request_id="two"))], now_s=NOW_S) == [True, True]
+    assert quota.is_alive(NUMBER)
+    assert standing(quota, EVERY, NOW_S)[0] == (2, 0)
+    assert standing(quota, held.limits, NOW_S)[1:4] == [(280, 0), (0, 0), (280, 0)]
+
+
+def test_while_counters_are_restored_the_journal_stands_still(quota: Quota, valkey: redis.Redis) -> None:
+    quota.begin_counting(NUMBER)  # somebody who thought they were gone
+    held = admitted(ask(quota, "one", EVERY))
+    quota.settle(admitted(ask(quota, "two", EVERY)), event("two", 1, 1), now_s=NOW_S)
+    valkey.delete(alive_key(NUMBER))
+    for reservation in (held, None):
+        with pytest.raises(CountersLost):
+            quota.settle(reservation, event("one", 90, 50), now_s=NOW_S)
+    assert quota.settle_again([(held, event("one", 90, 50))], now_s=NOW_S) == [False]
+    assert quota.reap(NUMBER, now_s=NOW_S + LEASE_S) == []
+    assert [one.request_id for one in journaled(valkey)] == ["two"]
+    assert quota.mark_alive(NUMBER, journal_end=quota.journal_end(NUMBER), now_s=NOW_S)
+    assert quota.settle(held, event("one", 90, 50), now_s=NOW_S)
+    assert standing(quota, EVERY, NOW_S)[1] == (142, 0)
+
+
+def test_live_calls_are_held_before_the_counters_are_restored(quota: Quota, valkey: redis.Redis) -> None:
+    """Else whoever calls in the moment after gets what they still use."""
+    limits = (limit("tokens_per_hour", 1000), limit("requests_per_minute", 9), limit("concurrent_requests", 2))
+    living = admitted(ask(quota, "living", limits, output=100))
+    ask(quota, "of another worker", limits, output=100)
+    valkey.flushdb()
+    quota.renew([Progress(living, 5)], now_s=NOW_S + 1)
+    with pytest.raises(CountersLost):
+        ask(quota, "new", limits)
+    ended = [Counter("key", KEY, "tokens_per_hour", 300, NOW_S), Counter("key", KEY, "requests_per_minute", 3, NOW_S)]
+    assert quota.restore(ACME, ended, time_zone=TOKYO, now_s=NOW_S + 2) == 2
+    assert quota.mark_alive(NUMBER, journal_end="0-0", now_s=NOW_S + 2)
+    assert standing(quota, limits, NOW_S + 2) == [(300, 200), (4, 0), (0, 1)]
+
+
+def test_a_call_that_redis_did_not_admit_is_held_unchecked_and_counted_once(quota: Quota) -> None:
+    limits = (limit("tokens_per_hour", 10), limit("requests_per_minute", 1), limit("concurrent_requests", 1))
+    admitted(ask(quota, "one", (limit("concurrent_requests", 2),)))
+    asked = Reservation("two", ACME, TOKYO, limits, 100, 600, 0, skeleton(event("two")), (), NOW_S + LEASE_S)
+    for _ in range(2):
+        quota.hold(asked, now_s=NOW_S)
+    assert standing(quota, limits, NOW_S) == [(0, 600), (1, 0), (0, 2)]
+    quota.settle(asked, event("two", 90, 50), now_s=NOW_S)
+    assert standing(quota, limits, NOW_S) == [(140, 0), (1, 0), (0, 1)]
+
+
+@pytest.mark.parametrize(("age_s", "requests"), [(0, 1), (60, 1), (61, 0)])
+def test_the_request_of_a_call_that_ended_without_redis_counts_when_it_began(quota: Quota, age_s: int, requests: int) -> None:
+    limits = (limit("tokens_per_hour", 1000), limit("requests_per_minute", 9))
+    asked = Reservation("one", ACME, TOKYO, limits, 100, 600, 0, b"", (), 0)
+    assert quota.settle(asked, event("one", 90, 50, created_s=NOW_S - age_s), now_s=NOW_S)
+    assert standing(quota, limits, NOW_S) == [(140, 0), (requests, 0)]
+    assert standing(quota, limits, NOW_S + 61 - age_s) == [(140, 0), (0, 0)]
+    quota.settle(replace(asked, request_id="two"), event("two"), now_s=NOW_S + 61)  # used nothing
+    assert standing(quota, limits, NOW_S + 61) == [(140, 0), (0, 0)]
 
 
 def test_restoring_leaves_living_counters_alone(quota: Quota) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from usage import spool as spool_module
 from usage.spool import KEEP_S, LOOK_EVERY_S, ROTATE_S, Spool, SpoolUnavailable
@@ -310,6 +311,30 @@ def test_full_of_pending_lines_it_counts_and_keeps_the_newest_in_memory(
     tick(spool, clock)
     assert spool.state().memory_lines == 0, "there is room on the disk again"
     assert lines_of(spool) == lines[250:]
+
+
+def test_that_it_is_full_is_told_once_until_it_has_room_again(tmp_path: Path, clock: Clock) -> None:
+    with capture_logs() as logs:
+        spool = Spool(tmp_path, max_bytes=40_000, clock=clock)
+        positions = [spool.append(line) for line in numbered(300)]
+        assert logs == [{"event": "spool_full", "log_level": "error", "max_bytes": 40_000}]
+        for position in positions:
+            spool.acknowledged(position)
+        tick(spool, clock)
+        for line in numbered(300):
+            spool.append(line)
+        assert [log["event"] for log in logs] == ["spool_full"] * 2
+
+
+def test_what_is_lost_is_told(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "MEMORY_MAX_LINES", 50)
+    spool = Spool(tmp_path, max_bytes=40_000, clock=clock)
+    on_disk = sum(spool.append(line) >= 0 for line in numbered(300))
+    with capture_logs() as logs:
+        for _ in range(2):
+            tick(spool, clock)
+        spool.close()
+    assert [(log["event"], log["count"]) for log in logs] == [("spool_lines_lost", 250 - on_disk), ("spool_lines_lost", 50)]
 
 
 # --- damage

@@ -15,7 +15,8 @@ from accounts.models import Tenant
 from portal import embedded
 from portal.celery import app
 from tests.usage.made import event, put_on_journal
-from usage import months, posting, tasks
+from usage import months, tasks
+from usage.lag import journal_lag
 from usage.limits import BoundLimit, Limit
 from usage.models import DayRollup, UsageRecord
 from usage.partitions import PARTITIONS
@@ -62,7 +63,7 @@ def test_postgresql_out_ends_the_turn_and_keeps_the_journal(
         patch.setitem(connection.settings_dict, "HOST", "/nowhere")
         tasks.post_journal()
     assert "The journal waits: OperationalError" in caplog.text
-    assert posting.journal_lag(valkey, now_s=NOW.timestamp()).entries == 1
+    assert journal_lag(valkey, now_s=NOW.timestamp()).entries == 1
     tasks.post_journal()
     assert UsageRecord.objects.count() == 1
 

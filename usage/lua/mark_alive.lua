@@ -1,5 +1,5 @@
 -- Say that the counters of a partition are whole, unless its journal has moved on since they were worked out.
--- KEYS: alive, journal. ARGV: the journal's last id by then, now ms. Returns 1 or 0.
+-- KEYS: alive, journal, counting. ARGV: the journal's last id by then, now ms. Returns 1 or 0.
 
 if call('EXISTS', KEYS[1]) == 1 then return 1 end
 local info = redis.pcall('XINFO', 'STREAM', KEYS[2])
@@ -9,4 +9,5 @@ for i = 1, #info, 2 do
 end
 if last ~= ARGV[1] then return 0 end
 call('SET', KEYS[1], ARGV[2])
+call('DEL', KEYS[3])
 return 1

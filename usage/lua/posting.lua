@@ -4,6 +4,20 @@
 local SETTLED_MS = 7200000 -- how long a settled call is remembered
 local JOURNAL_MAX = 312500 -- events of a partition, about 2 GB over all: a bound for the day on which nobody reads
 
+-- A call that Redis did not admit has its request counted when it ends: in the second in which it began, if that is still in
+-- the window.
+local function count_request(c, bucket, now)
+  bucket = math.min(bucket, c.at)
+  if bucket <= c.at - BUCKETS then return end
+  local ring = c.key .. ':ring'
+  write(c, 0, now)
+  c.gone = nil
+  call('HINCRBY', ring, bucket % BUCKETS, 1)
+  call('PEXPIRE', ring, KEPT_MS)
+  c.used, c.last = c.used + 1, max(c.last, bucket)
+  write(c, 0, now)
+end
+
 -- A call that used nothing gives its request back to the second it was taken from, if that is still in the window.
 local function give_back(c, bucket, now)
   if bucket <= c.at - BUCKETS then return end
@@ -54,13 +68,14 @@ local function still_to_post(mark, used)
   return due, tonumber(part), mark_after
 end
 
--- Move every counter of `holds`: the reservation out, where there is one, and what is due in.
-local function count(holds, reservation, due, id, now, periods, uses_nothing)
+-- Move every counter of `holds`: the reservation out, where there is one, and what is due in. began: in which second, where the
+-- call's request is not counted yet.
+local function count(holds, reservation, due, id, now, periods, uses_nothing, began)
   local codes, keys = {}, {}
   for code, key in string.gmatch(holds, '(%S) ([^\n]+)\n') do
     if code == 'c' then
       call('ZREM', key, id)
-    elseif code ~= 'm' or uses_nothing and reservation then
+    elseif code ~= 'm' or uses_nothing and reservation or began then
       codes[#codes + 1], keys[#keys + 1] = code, key
     end
   end
@@ -68,7 +83,9 @@ local function count(holds, reservation, due, id, now, periods, uses_nothing)
   for i, packed in ipairs(call('MGET', unpack(keys))) do
     local code = codes[i]
     local c = counter(code, keys[i], packed, now, periods)
-    if code == 'm' then
+    if code == 'm' and began then
+      count_request(c, began, now)
+    elseif code == 'm' then
       give_back(c, reservation.bucket, now)
     else
       local held = reservation and (code == '$' and reservation.cost or reservation.tokens) or 0
@@ -83,7 +100,9 @@ end
 local function post(base, id, now, periods, reservation, holds, used, head, is_final, uses_nothing)
   local due, part, mark = still_to_post(call('GET', base .. 's:' .. id), used)
   if not due and not reservation then return nil end
-  count(holds, reservation, due or {prompt = 0, completion = 0, cost = 0}, id, now, periods, uses_nothing)
+  local is_new = not reservation and part == 0 and not uses_nothing
+  local began = is_new and floor(tonumber(string.match(head, '"created_s":([%d.]+)'))) or nil
+  count(holds, reservation, due or {prompt = 0, completion = 0, cost = 0}, id, now, periods, uses_nothing, began)
   if reservation then
     call('ZREM', base .. 'leases', id)
     call('DEL', base .. 'r:' .. id)
@@ -99,6 +118,7 @@ end
 
 -- Post a call whose lease ran out, with what is known of it. Its worker died, or has not told for a whole lease.
 local function reap(base, id, now, periods)
+  if call('EXISTS', base .. 'counting') == 1 then return nil end -- the journal stands still
   local reservation = read_reservation(base, id)
   if not reservation then
     call('ZREM', base .. 'leases', id)

@@ -1,7 +1,7 @@
 -- Hold a call's amounts in every counter, or in none. Dead leases of its subjects are posted first.
 -- KEYS: alive, the call's settlement, one counter a limit, one `live` set a subject.
 -- ARGV: base, request id, now ms, tokens, cost, day, its end, month, its end, the call as read_reservation reads it, number
---   of limits, and for each limit: code, maximum, 1 when it is enforced.
+--   of limits, for each limit: code, maximum, 1 when it is enforced; and 1 when the call runs already, whatever may be gone.
 -- Returns {-1}: the counters are gone. {2}: settled before. Else {1 or 0: admitted or not} and for each limit used, reserved,
 --   resets at ms, and 0 or when this call would fit it (ms; -1: never).
 
@@ -86,7 +86,7 @@ if KEYS[first_live] and call('ZCOUNT', base .. 'leases', '-inf', now) > 0 then
 end
 
 local values = call('MGET', unpack(KEYS, 1, first_live - 1))
-if limits > 0 and not values[1] then return {-1} end
+if limits > 0 and not values[1] and ARGV[12 + 3 * limits] == '0' then return {-1} end
 if values[2] == 'settled' then return {2} end
 
 local counters, is_admitted = {}, true

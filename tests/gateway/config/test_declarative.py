@@ -204,7 +204,7 @@ def test_dry_run_shows_the_same_and_writes_nothing(valkey: redis.Redis, apply_te
     preview = apply_text(FULL, dry_run=True)
     assert rows() == before
     assert preview.minted == ()
-    assert not valkey.keys("*")
+    assert not valkey.keys("sekisho:config:*")
     assert lines(preview) == lines(apply_text(FULL))
 
 

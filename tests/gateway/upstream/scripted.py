@@ -85,6 +85,7 @@ class ScriptedBackend:
 
     def wait_for_end(self) -> None:
         """Until every accepted connection's script has ended."""
+        until(lambda: len(self._threads) > self.accepted)
         for thread in self._threads[1:]:
             thread.join(PATIENCE_S)
             assert not thread.is_alive()
@@ -96,6 +97,7 @@ class ScriptedBackend:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             thread = threading.Thread(target=self._run, args=(script, sock), daemon=True)
             self.accepted += 1  # before its script runs: whoever has its answer may look here
             thread.start()

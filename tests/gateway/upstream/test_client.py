@@ -418,6 +418,22 @@ def test_a_trusted_backend_is_called_over_tls(certificate: Path, monkeypatch: py
         backend.wait_for_end()
 
 
+def test_what_was_on_its_way_at_an_abort_comes_over_tls_too(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+    def script(exchange: Exchange) -> None:
+        assert exchange.request()
+        exchange.send(STREAM_HEAD + chunk(b"read"))
+        exchange.send(chunk(b"unread"))  # a record of its own: the first read leaves it
+        exchange.wait_for_close()
+
+    with ScriptedBackend(over_tls(certificate, script)) as backend:
+        response = open_call(UpstreamClient(), https(backend))
+        assert response.read_some(PATIENCE_S) == b"read"
+        assert b"".join(response.rest()) == b"unread"
+        response.close(reuse=False)
+
+
 def test_a_backend_nobody_vouches_for_is_not_called(certificate: Path) -> None:
     def script(exchange: Exchange) -> None:
         with pytest.raises(ssl.SSLError):

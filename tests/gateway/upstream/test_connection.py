@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.upstream import connection as connection_module
 from gateway.upstream.connection import Connection
 from gateway.upstream.errors import UpstreamAborted, UpstreamCut, UpstreamGarbage, UpstreamRefused, UpstreamSilence
-from tests.gateway.upstream.scripted import LAST_CHUNK, PATIENCE_S, STREAM_HEAD, chunk, nobody_listens, sized
+from tests.gateway.upstream.scripted import LAST_CHUNK, PATIENCE_S, STREAM_HEAD, at_the_same_time, chunk, nobody_listens, sized
 
 SOON_S = 0.02  # to wait for what never comes
 
@@ -242,6 +243,53 @@ def test_after_an_abort_nothing_more_is_read(ends: Ends) -> None:
         connection.read_head(deadline())
     connection.close()
     connection.abort()
+
+
+def test_what_was_on_its_way_at_an_abort_is_still_handed_out(ends: Ends) -> None:
+    connection, backend = ends
+    backend.sendall(STREAM_HEAD + chunk(b"read"))
+    connection.read_head(deadline())
+    assert connection.read_some(PATIENCE_S) == b"read"
+    backend.sendall(chunk(b"unread"))
+    connection.abort()
+    assert backend.recv(1) == b""
+    backend.sendall(chunk(b", late"))
+    backend.close()
+    assert b"".join(connection.rest()) == b"unread, late"
+
+
+def test_the_bytes_that_wake_an_aborted_reader_are_still_handed_out(ends: Ends) -> None:
+    connection, backend = ends
+    backend.sendall(STREAM_HEAD)
+    connection.read_head(deadline())
+
+    def abort_and_send() -> None:
+        time.sleep(SOON_S)
+        connection.abort()
+        backend.sendall(chunk(b"late"))
+        backend.close()
+
+    with at_the_same_time(abort_and_send), pytest.raises(UpstreamAborted):
+        connection.read_some(PATIENCE_S)
+    assert b"".join(connection.rest()) == b"late"
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_backend_that_does_not_end_its_side_is_left(ends: Ends, monkeypatch: pytest.MonkeyPatch, *, sends: bool) -> None:
+    monkeypatch.setattr(connection_module, "REST_MAX_S", SOON_S)
+    monkeypatch.setattr(connection_module, "REST_SILENCE_MAX_S", SOON_S)
+    connection, backend = ends
+    backend.sendall(STREAM_HEAD)
+    connection.read_head(deadline())
+
+    def send_for_ever() -> None:
+        with contextlib.suppress(OSError):
+            while sends:
+                backend.sendall(chunk(b"x"))
+
+    with at_the_same_time(send_for_ever):
+        assert set(b"".join(connection.rest())) <= set(b"x")
+        connection.close()
 
 
 def test_an_idle_connection_is_stale_once_readable(ends: Ends) -> None:

@@ -299,6 +299,25 @@ def test_a_client_that_leaves_after_some_events_ends_the_backends_stream(serve: 
     run.is_over()
 
 
+@pytest.mark.parametrize("is_seen_by", ["the watcher", "the server"])
+def test_what_was_on_its_way_when_the_client_left_is_metered(serve: Serve, is_seen_by: str) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.request()
+        exchange.send(STREAM_HEAD + chunk(EVENTS[0]))
+        exchange.wait_for_close()
+        exchange.send(b"".join(map(chunk, EVENTS[1:])))
+
+    run = serve(script)
+    assert next(run.relay) == shown(EVENTS[0])
+    if is_seen_by == "the watcher":
+        run.relay.cancel()
+        assert run.finish() == b""
+    run.relay.close()
+    assert run.ends == [("client_left", None)]
+    assert run.meter.usage() == Usage(24, 0, len(EVENTS) - 1, "backend")
+    run.is_over()
+
+
 def test_cancelling_wakes_a_relay_that_waits(serve: Serve) -> None:
     run = serve(stream(EVENTS[0], ends=False))
     assert next(run.relay) == shown(EVENTS[0])

@@ -1,0 +1,261 @@
+"""A Redis that goes and comes back is told of every call that it missed or lost, before it judges new ones."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import redis
+from uuid_utils.compat import uuid7
+
+from portal import embedded
+from tests.usage.quota_calls import ACME, TOKYO, event, limit, whole_quota
+from usage import settling as settling_module
+from usage.degraded import LocalLimiter
+from usage.events import UsageEvent
+from usage.limits import BoundLimit
+from usage.partitions import journal_key, partition
+from usage.quota import Quota
+from usage.reservation import Progress, Refusal, Reservation, skeleton
+from usage.settling import RESENDING, Settling
+from usage.spool import Spool
+from usage.store import StoreUnavailable, connect
+
+NUMBER = partition(ACME)
+HOUR = (limit("tokens_per_hour", 1000), limit("requests_per_minute", 60), limit("concurrent_requests", 4))
+
+
+class Server:
+    """A Valkey of this test's own."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._store = embedded.start_valkey(state)
+        self.url = self._store.url
+
+    def kill(self) -> None:
+        self._store.process.kill()
+        self._store.process.wait()
+
+    def start(self, *, empty: bool = False) -> None:
+        if empty:
+            shutil.rmtree(self._state / "valkey")
+        self._store = embedded.start_valkey(self._state)
+
+    def stop(self) -> None:
+        self._store.stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path / "server")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with connect(server.url) as connected:
+        whole_quota(connected)
+        yield connected
+
+
+@pytest.fixture
+def worker(client: redis.Redis, tmp_path: Path) -> Settling:
+    """One that has met its server."""
+    return met(Settling(client, Spool(tmp_path / "spool", max_bytes=2**20), LocalLimiter(1, max_s=60)))
+
+
+def met(worker: Settling) -> Settling:
+    worker._look(0)
+    return worker
+
+
+def look(worker: Settling) -> None:
+    worker._look(worker._spool.position)
+
+
+def ask(worker: Settling, *, output: int = 90, serves_on: bool = False) -> Reservation | Refusal:
+    request_id = str(uuid7())
+    return worker.reserve(
+        request_id, ACME, HOUR, prompt_tokens=10, output_tokens=output, cost_nano=0, time_zone=TOKYO,
+        meta=skeleton(ended(request_id)), serves_on=serves_on,
+    )  # fmt: skip
+
+
+def admitted(worker: Settling, **asked: Any) -> Reservation:
+    answer = ask(worker, **asked)
+    assert isinstance(answer, Reservation)
+    return answer
+
+
+def ended(request_id: str, limits: tuple[BoundLimit, ...] = HOUR) -> UsageEvent:
+    """Of 100 tokens."""
+    seen = [{"subject": b.subject, "name": b.subject_id, "limit": b.limit.name} for b in limits]
+    return event(request_id, 10, 90, created_s=time.time(), limits=seen)
+
+
+def end(worker: Settling, reservation: Reservation) -> None:
+    worker.settle(reservation, ended(reservation.request_id))
+
+
+def standing(client: redis.Redis) -> list[tuple[int, int]]:
+    return [(s.used, s.reserved) for s in Quota(client).state(ACME, HOUR, time_zone=TOKYO, now_s=time.time())]
+
+
+def journaled(client: redis.Redis) -> list[str]:
+    return [orjson.loads(fields[b"event"])["request_id"] for _, fields in client.xrange(journal_key(NUMBER))]
+
+
+def forget(client: redis.Redis, reservation: Reservation) -> None:
+    """As if Redis had never heard of the call: it is restarted from what it held before."""
+    client.delete(f"sekisho:{{p{NUMBER:02d}}}:s:{reservation.request_id}", journal_key(NUMBER))
+
+
+def until(check: Callable[[], bool], worker: Settling) -> None:
+    deadline = time.monotonic() + 20
+    while not check():
+        assert time.monotonic() < deadline
+        look(worker)
+        time.sleep(0.02)
+
+
+def test_what_ended_while_redis_was_out_is_counted_when_it_is_back(
+    worker: Settling, server: Server, client: redis.Redis
+) -> None:
+    held = admitted(worker, serves_on=True)
+    server.kill()
+    end(worker, held)
+    alone = [admitted(worker, serves_on=True) for _ in range(2)]
+    end(worker, alone[0])
+    worker.hold(alone[1].request_id, lambda: Progress(alone[1], 5))
+    server.start()
+    look(worker)
+    assert Quota(client).is_alive(NUMBER)
+    assert standing(client) == [(200, 100), (3, 0), (0, 1)]
+    end(worker, alone[1])
+    look(worker)
+    assert standing(client) == [(300, 0), (3, 0), (0, 0)]
+    assert sorted(journaled(client)) == sorted(call.request_id for call in (held, *alone))
+
+
+def test_what_redis_lost_is_sent_again_however_long_it_was_out(
+    worker: Settling, server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling_module, "BEHIND_S", 0.5)
+    lost = admitted(worker)
+    end(worker, lost)
+    look(worker)
+    forget(client, lost)
+    server.kill()
+    time.sleep(1)  # longer than what is doubted
+    look(worker)
+    server.start()
+    look(worker)
+    assert journaled(client) == [lost.request_id]
+    assert not Quota(client).is_alive(NUMBER), "its counters lack the call"
+
+
+def test_a_redis_that_came_back_empty_is_known_as_such_though_the_configuration_is_there_again(
+    worker: Settling, server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling_module, "BEHIND_S", 0.1)
+    calls = [admitted(worker) for _ in range(3)]
+    for call in calls[:2]:
+        end(worker, call)
+    worker.hold(calls[2].request_id, lambda: Progress(calls[2], 5))
+    time.sleep(0.5)  # longer than what a Redis that has its data is taken to have lost
+    look(worker)
+    server.kill()
+    server.start(empty=True)
+    client.set("sekisho:config:marker", "published")
+    look(worker)
+    assert journaled(client) == [call.request_id for call in calls[:2]]
+    whole_quota(client)
+    assert standing(client)[2] == (0, 1), "who restores the counters finds the live call held"
+
+
+def test_a_new_worker_sends_what_a_dead_one_left_to_a_redis_that_was_restarted_too(
+    worker: Settling, server: Server, client: redis.Redis, tmp_path: Path
+) -> None:
+    call = admitted(worker)
+    end(worker, call)
+    assert worker.stop() == 0
+    server.kill()
+    server.start(empty=True)
+    met(Settling(client, Spool(tmp_path / "spool", max_bytes=2**20), LocalLimiter(1, max_s=60)))
+    assert journaled(client) == [call.request_id]
+
+
+def test_a_restarted_redis_judges_no_call_before_every_worker_has_told_it(
+    worker: Settling, server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.kill()
+    server.start()
+    client.zadd(RESENDING, {"another": time.time() + 3600})
+    monkeypatch.setattr(settling_module, "RETURN_S", 0.1)
+    look(worker)
+    time.sleep(0.2)
+    look(worker)
+    with pytest.raises(StoreUnavailable):
+        ask(worker)
+    assert admitted(worker, serves_on=True).states[0].reserved == 100
+    assert standing(client)[0] == (0, 100), "Redis knows of who is served on"
+    client.zadd(RESENDING, {"another": time.time() - 1})  # it died
+    look(worker)
+    admitted(worker)
+
+
+def test_a_redis_that_only_did_not_answer_judges_at_once_who_is_not_served_without_it(worker: Settling) -> None:
+    worker._is_out = True
+    look(worker)
+    admitted(worker)
+
+
+def test_who_is_served_on_keeps_to_the_share_and_to_what_redis_knows_until_it_judges_alone(
+    worker: Settling, client: redis.Redis
+) -> None:
+    worker._is_out = True
+    look(worker)
+    taken = [admitted(worker) for _ in range(3)]  # by a worker that did not miss anything
+    admitted(worker, serves_on=True)
+    answer = ask(worker, serves_on=True)
+    assert isinstance(answer, Refusal)
+    assert answer.by.bound.limit.name == "concurrent_requests"
+    end(worker, taken[0])
+    admitted(worker, serves_on=True)
+    assert standing(client)[2] == (0, 4)
+
+
+def test_calls_that_end_while_counters_are_restored_are_told_right_after(worker: Settling, client: redis.Redis) -> None:
+    call = admitted(worker)
+    client.delete(f"sekisho:{{p{NUMBER:02d}}}:alive")
+    quota = Quota(client)
+    quota.begin_counting(NUMBER)
+    end(worker, call)
+    look(worker)
+    assert journaled(client) == []
+    with pytest.raises(StoreUnavailable):
+        ask(worker)
+    assert quota.mark_alive(NUMBER, journal_end="0-0", now_s=time.time())
+    admitted(worker)  # Redis was never taken to be out
+    look(worker)
+    assert journaled(client) == [call.request_id]
+    assert standing(client)[0] == (100, 100)
+
+
+def test_more_is_owed_than_is_remembered(
+    worker: Settling, server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a forgotten call held is not known: the counters are restored."""
+    monkeypatch.setattr(settling_module, "OWED_MAX", 1)
+    server.kill()
+    for _ in range(2):
+        end(worker, admitted(worker, serves_on=True))
+    server.start()
+    look(worker)
+    assert len(journaled(client)) == 2
+    assert not Quota(client).is_alive(NUMBER)
