@@ -18,6 +18,7 @@ _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 
 def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
     """Answers carry our x-request-id, also errors and streams; a client's own id is logged, never taken over."""
+
     def handle(request: Any) -> HttpResponseBase:
         call = request.call = Call(
             client_request_id=_printable(request.META.get("HTTP_X_CLIENT_REQUEST_ID") or request.META.get("HTTP_X_REQUEST_ID")),
