@@ -1,5 +1,6 @@
 """The log of the gateway: one JSON line a call, on standard output. No prompt, no answer, no key text, ever."""
 
+import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
@@ -10,7 +11,7 @@ import structlog
 
 
 def configure() -> None:
-    """Set structlog up for this process; call once, before the first line."""
+    """Set the logs up for this process; call once, before the first line."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -21,6 +22,8 @@ def configure() -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
+    # Django's own line about each refusal holds the path, which is the client's text, and of a fault all of the exception.
+    logging.getLogger("django.request").disabled = True
 
 
 def where_it_was_raised(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -30,7 +30,7 @@ RENEW_S: Final = 10.0  # less than half of a lease
 LOOK_S: Final = 0.5
 # What a Redis that syncs its log once a second may have lost when it comes back, and some seconds of doubt about clocks.
 BEHIND_S: Final = 10.0
-EVERYTHING_S: Final = 900.0  # more than the spool keeps
+YOUNG_S: Final = 900.0  # a server: files of what it may have lost are kept for less
 RETURN_S: Final = 2.0  # after which every worker has seen that Redis is back, and has begun to tell what it missed
 RESENDING: Final = "sekisho:spool:resending"  # sorted set: workers that are at it, and until when that is believed
 RESENDING_S: Final = 10.0
@@ -68,6 +68,7 @@ class Settling:
         self._server: str | None = None  # Redis' own name for its process
         self._epoch: str | None = None
         self._met_s = 0.0  # Unix seconds: when that server last answered
+        self._posted_s = 0.0  # and what had ended by then was in the ledger, when last asked
 
     def reserve(  # noqa: PLR0913 - what a call is, each by its name
         self,
@@ -173,7 +174,11 @@ class Settling:
         while not self._is_stopping:
             before, mark = mark, self._spool.position  # what came since the last look is on its way by itself
             time.sleep(LOOK_S)
-            self._look(before)
+            try:
+                self._look(before)
+            except Exception as error:  # noqa: BLE001 - the edge of this greenlet: without it every lease would end
+                self._is_out = True
+                _log.error("quota_look_failed", error_class=type(error).__name__, exc_info=error)
 
     def stop(self, *, timeout_s: float = 5.0) -> int:
         """The worker ends: send what is pending. Returns how many lines stay on the disk, for the next worker."""
@@ -210,6 +215,7 @@ class Settling:
     def _watch_journal(self) -> None:
         """Say that the ledger is behind: with the worker or PostgreSQL out nobody else may be there to see it."""
         lag = journal_lag(self._client, now_s=time.time())
+        self._posted_s = time.time() - lag.oldest_s
         if lag.is_late and self._client.set(ALARMED, 1, nx=True, ex=ALARM_EVERY_S):
             oldest_s, full_in_s = round(lag.oldest_s), round(lag.full_in_s)
             _log.error("journal_not_posted", entries=lag.entries, oldest_s=oldest_s, full_in_s=full_in_s)
@@ -232,10 +238,10 @@ class Settling:
         epoch = self._client.set(EPOCH, new_epoch, nx=True, get=True)
         found, now_s = epoch.decode() if isinstance(epoch, bytes) else new_epoch, time.time()
         is_first = self._server is None
-        is_another = info["run_id"] != self._server and not (is_first and info["uptime_in_seconds"] > EVERYTHING_S)
+        is_another = info["run_id"] != self._server and not (is_first and info["uptime_in_seconds"] > YOUNG_S)
         if is_another:
             has_all = found == self._epoch
-            pending = self._spool.doubt(since_s=self._met_s - BEHIND_S if has_all else now_s - EVERYTHING_S)
+            pending = self._spool.doubt(since_s=(self._met_s if has_all else self._posted_s) - BEHIND_S)
             if pending or not is_first:
                 _log.warning("quota_store_restarted", pending_lines=pending)
         self._server, self._epoch, self._met_s = str(info["run_id"]), found, now_s

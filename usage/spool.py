@@ -188,7 +188,10 @@ class Spool:
         """Maintain, until close(): the body of a greenlet."""
         while not self._is_closed:
             time.sleep(self._sync_every_s)
-            self.maintain()
+            try:
+                self.maintain()
+            except Exception as error:  # noqa: BLE001 - the edge of this greenlet: without it nothing would be synced again
+                _log.error("spool_maintenance_failed", error_class=type(error).__name__, exc_info=error)
 
     def maintain(self) -> None:
         """Sync, rotate, let go of what is old, take what dead workers left, try a broken disk again."""

@@ -11,12 +11,14 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from usage import months, posting, retention
-from usage.partitions import PARTITIONS
+from usage.partitions import PARTITIONS, leases_key
 from usage.quota import Quota
 from usage.reconcile import reconcile as reconcile_day
+from usage.settling import is_resending
 from usage.store import RedisError, StoreUnavailable, connect
 
 POST_MOST_S: Final = 20.0  # one turn; the next is a second away
+REAP_AFTER_S: Final = 2.0  # having seen a dead lease: if Redis was out, live workers renew theirs meanwhile
 _STORE_OUT: Final = (RedisError, StoreUnavailable, OperationalError, InterfaceError)
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,11 @@ def reap() -> None:
     """Every 10 s: end the calls of workers that died, where no other call of their subjects has done so."""
     try:
         with connect(settings.REDIS_URL, max_connections=1, timeout_s=5) as client:
+            if not any(client.zcount(leases_key(number), "-inf", time.time() * 1000) for number in range(PARTITIONS)):
+                return
+            time.sleep(REAP_AFTER_S)
+            if is_resending(client):
+                return
             for number in range(PARTITIONS):
                 for event in Quota(client).reap(number, now_s=time.time()):
                     _log.warning("A call was lost with its worker: %s of %s", event.request_id, event.tenant)

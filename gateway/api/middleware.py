@@ -1,6 +1,5 @@
 """The edge: the only middleware of the gateway. Each request gets its Call, each answer its headers and its end."""
 
-import logging
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,8 +19,6 @@ _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 
 def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
     """Answers carry our x-request-id, also errors and streams; a client's own id is logged, never taken over."""
-    # Django's own line about each refusal holds the path, which is the client's text, and of a fault all of the exception.
-    logging.getLogger("django.request").disabled = True
 
     def handle(request: Any) -> HttpResponseBase:
         call = request.call = Call(

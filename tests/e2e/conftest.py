@@ -32,8 +32,9 @@ def vllm() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Gateway]:
+    """It ends with these tests: it writes into the Valkey database of this test process, which others count the keys of."""
     with processes.gateway(tmp_path_factory.mktemp("gateway"), workers=2) as running:
         yield running
 

@@ -46,14 +46,6 @@ class Call:
     def asks(self, name: str) -> int:
         return 1 if name == "requests_per_minute" else self.held(name)
 
-    def known(self, name: str) -> int:
-        """What would be posted of it if its lease ran out."""
-        if name in ("requests_per_minute", "concurrent_requests"):
-            return 0
-        if name == "money_per_month":
-            return cost_nano(self.known_prompt, self.completion)
-        return self.known_prompt + self.completion
-
     def subjects(self, limits: Iterable[BoundLimit]) -> set[Subject]:
         return {(self.tenant_id, bound.subject, bound.subject_id) for bound in limits}
 
@@ -162,8 +154,18 @@ class Model:
         total = self._used_at(call, bound, at_ms)
         for holder in self._holders(call, bound):
             is_dead = ends and holder.lease_ends_ms <= at_ms
-            total += holder.known(bound.limit.name) if is_dead else holder.held(bound.limit.name)
+            total += self._still_to_post(holder, bound.limit.name) if is_dead else holder.held(bound.limit.name)
         return total
+
+    def _still_to_post(self, holder: Call, name: str) -> int:
+        """What would be posted of a live call if its lease ran out: a call that was given up and went on has a part posted."""
+        posted = self.posted.get(holder.request_id, Posted())
+        if posted.is_settled or name in ("requests_per_minute", "concurrent_requests"):
+            return 0
+        prompt, _, completion, cost = posted.amounts
+        if name == "money_per_month":
+            return max(0, cost_nano(holder.known_prompt, holder.completion) - cost)
+        return max(0, holder.known_prompt - prompt) + max(0, holder.completion - completion)
 
     def _holders(self, call: Call, bound: BoundLimit) -> list[Call]:
         """Who holds the limit; a slot is held by everyone who holds anything of the subject."""

@@ -328,6 +328,21 @@ def test_where_only_a_reservation_is_in_the_way_its_lease_bounds_the_wait(quota:
     assert [(s.used, s.reserved) for s in second.states] == [(130, 500)]
 
 
+@pytest.mark.parametrize(
+    "of_one",
+    [limit("tokens_per_day", 950), limit("money_per_month", cost_nano(100, 0) + cost_nano(100, 750))],
+    ids=["tokens", "money"],
+)
+def test_what_is_posted_of_a_call_that_goes_on_is_not_awaited_again(quota: Quota, of_one: BoundLimit) -> None:
+    """It had been given up, its prompt posted; where it dies once more, nothing is added."""
+    held = admitted(ask(quota, "one", (of_one,)))
+    quota.reap(NUMBER, now_s=NOW_S + LEASE_S)
+    quota.renew([Progress(held, 0, None)], now_s=NOW_S + LEASE_S + 1)
+    now_s = NOW_S + LEASE_S + 2
+    assert refused(ask(quota, "two", (of_one,), prompt=100, output=750, now_s=now_s)).retry_after_s == LEASE_S - 1
+    admitted(ask(quota, "two", (of_one,), prompt=100, output=750, now_s=now_s + LEASE_S - 1))
+
+
 def test_live_reservations_are_taken_to_stay_while_used_tokens_are_in_the_way(quota: Quota) -> None:
     hour = (limit("tokens_per_hour", 1000),)
     quota.settle(admitted(ask(quota, "one", hour)), event("one", 100, 500), now_s=NOW_S)

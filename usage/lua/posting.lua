@@ -1,5 +1,5 @@
 -- How a call leaves the books: shared by the verbs that end one. The body of `posting`, so that it is only built when asked
--- for. Returns post, reap, read_reservation, known_cost.
+-- for. Returns post, reap, read_reservation, known_cost, still_to_post.
 
 local SETTLED_MS = 7200000 -- how long a settled call is remembered
 local JOURNAL_MAX = 312500 -- events of a partition, about 2 GB over all: a bound for the day on which nobody reads
@@ -132,4 +132,4 @@ local function reap(base, id, now, periods)
   return post(base, id, now, periods, reservation, reservation.holds, used, head, false, false)
 end
 
-return post, reap, read_reservation, known_cost
+return post, reap, read_reservation, known_cost, still_to_post

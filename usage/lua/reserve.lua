@@ -32,9 +32,9 @@ local function departures(c)
 end
 
 -- When `need` will have been freed: by departures, and by the ends of `leases` (ids and ends) if nobody renews these, which
--- free what is held less what is known and will be posted. Else nil, and the last moment seen.
+-- free what is held less what is known and not posted yet. Else nil, and the last moment seen.
 local function first_with(c, need, departs, leases)
-  local _, _, read_reservation, known_cost = posting()
+  local _, _, read_reservation, known_cost, still_to_post = posting()
   local d, l, at = 1, 1, now
   while departs[d] or leases[l] do
     local ends = leases[l] and max(now, tonumber(leases[l + 1]))
@@ -44,10 +44,13 @@ local function first_with(c, need, departs, leases)
       local held = read_reservation(base, leases[l])
       if held and string.find(held.holds, c.code .. ' ' .. c.key .. '\n', 1, true) then
         at = ends
+        local known = {prompt = held.prompt, cached = 0, completion = held.completion, cost = 0}
+        if c.code == '$' then known.cost = known_cost(held, cjson.decode(held.meta)) end
+        local due = still_to_post(call('GET', base .. 's:' .. leases[l]), known)
         if c.code == '$' then
-          need = need - held.cost + known_cost(held, cjson.decode(held.meta))
+          need = need - held.cost + (due and due.cost or 0)
         else
-          need = need - held.tokens + held.prompt + held.completion
+          need = need - held.tokens + (due and due.prompt + due.completion or 0)
         end
       end
       l = l + 2
