@@ -165,7 +165,7 @@ local function serve(asking)
       free, room[member] = free - 1, room[member] - 1
       if room[member] <= 0 then room[member], open = nil, open - 1 end
     else
-      break
+      passed_over = passed_over + 1
     end
   end
   note_full(free <= 0 or open == 0)
