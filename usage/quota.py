@@ -80,18 +80,20 @@ class Quota:
         time_zone: str,
         now_s: float,
         meta: bytes,
+        reaps: bool = True,
     ) -> Reservation | Refusal:
         """Hold the call in every limit, or in none that enforces. Shadow limits count, and refuse nothing.
 
         prompt_tokens, output_tokens, cost_nano: upper bounds. meta: skeleton() of the call's event. Without limits the
         call only gets its lease, so that it is posted if its worker dies. Asking again for what is held changes nothing.
+        reaps: post the dead leases in its way first; not while some may be of calls that ended and were not settled yet.
         Raises CountersLost, and ValueError for a call that is settled.
         """
         tokens, now_ms = prompt_tokens + output_tokens, _ms(now_s)
         asked = Reservation(
             request_id, tenant_id, time_zone, tuple(limits), prompt_tokens, tokens, cost_nano, meta, (), now_s + LEASE_S
         )
-        status, *numbers = run(self._client, _RESERVE, _reserve_run(asked, asked.limits, now_ms))
+        status, *numbers = run(self._client, _RESERVE, _reserve_run(asked, asked.limits, now_ms, reaps=reaps))
         if status < 0:
             raise CountersLost("the counters of the partition are not restored yet")
         if status == _SETTLED:
@@ -288,7 +290,9 @@ def _reserve_again(asked: Reservation, now_ms: int) -> Run:
     return _reserve_run(asked, held, now_ms, runs=True)
 
 
-def _reserve_run(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, *, runs: bool = False) -> Run:
+def _reserve_run(
+    asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, *, runs: bool = False, reaps: bool = False
+) -> Run:
     number = partition(asked.tenant_id)
     keys = [
         alive_key(number),
@@ -300,7 +304,7 @@ def _reserve_run(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, 
     args += [*_periods(now_ms, asked.time_zone), _written(asked, limits, now_ms), len(limits)]
     for bound in limits:
         args += (_CODES[bound.limit.name], bound.limit.max, int(bound.limit.is_enforced and not runs))
-    return Run(keys, [*args, int(runs)])
+    return Run(keys, [*args, int(runs), int(reaps)])
 
 
 def _written(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int) -> bytes:

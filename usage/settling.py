@@ -96,10 +96,11 @@ class Settling:
             "now_s": now_s,
             "meta": meta,
         }
+        reaps = not self._is_returning  # else a dead lease may be of a call that ended, and was not told yet
         try:
             if self._is_out or (limits and self._is_returning and (serves_on or self._is_stale)):
                 raise StoreUnavailable("Redis does not answer, or does not know of all calls yet")
-            answer = self._quota.reserve(request_id, tenant_id, limits, **amounts)
+            answer = self._quota.reserve(request_id, tenant_id, limits, **amounts, reaps=reaps)
         except StoreUnavailable:
             self._is_out = self._is_out or not self._answers()
             if not serves_on or not limits:
@@ -118,7 +119,7 @@ class Settling:
             return answer
         with suppress(StoreUnavailable):
             try:
-                told = self._quota.reserve(request_id, tenant_id, limits, **amounts)
+                told = self._quota.reserve(request_id, tenant_id, limits, **amounts, reaps=False)
             except CountersLost:
                 self._quota.hold(answer, now_s=amounts["now_s"])
                 return answer

@@ -88,7 +88,8 @@ class Model:
         """limits: what to hold, if not all."""
         limits = call.limits if limits is None else limits
         subjects = call.subjects(limits)
-        self._reap(lambda dead: bool(subjects & dead.subjects(dead.holds)), now_ms)
+        if enforces:
+            self._reap(lambda dead: bool(subjects & dead.subjects(dead.holds)), now_ms)
         if call.is_live:
             return True
         if call.request_id in self.posted and self.posted[call.request_id].is_settled:

@@ -17,7 +17,7 @@ from usage import settling as settling_module
 from usage.degraded import LocalLimiter
 from usage.events import UsageEvent
 from usage.limits import BoundLimit
-from usage.partitions import journal_key, partition
+from usage.partitions import journal_key, leases_key, partition
 from usage.quota import Quota
 from usage.reservation import Progress, Refusal, Reservation, skeleton
 from usage.settling import RESENDING, Settling
@@ -106,8 +106,19 @@ def standing(client: redis.Redis) -> list[tuple[int, int]]:
     return [(s.used, s.reserved) for s in Quota(client).state(ACME, HOUR, time_zone=TOKYO, now_s=time.time())]
 
 
+def lines(client: redis.Redis) -> list[dict[str, Any]]:
+    return [orjson.loads(fields[b"event"]) for _, fields in client.xrange(journal_key(NUMBER))]
+
+
 def journaled(client: redis.Redis) -> list[str]:
-    return [orjson.loads(fields[b"event"])["request_id"] for _, fields in client.xrange(journal_key(NUMBER))]
+    return [line["request_id"] for line in lines(client)]
+
+
+def age(client: redis.Redis, *reservations: Reservation) -> None:
+    """Their leases have run out."""
+    for leases in (leases_key(NUMBER), *client.keys("*:live"), *client.keys("*:concurrent_requests")):
+        for one in reservations:
+            client.zadd(leases, {one.request_id: (time.time() - 1) * 1000}, xx=True)
 
 
 def forget(client: redis.Redis, reservation: Reservation) -> None:
@@ -140,6 +151,30 @@ def test_what_ended_while_redis_was_out_is_counted_when_it_is_back(
     look(worker)
     assert standing(client) == [(300, 0), (3, 0), (0, 0)]
     assert sorted(journaled(client)) == sorted(call.request_id for call in (held, *alone))
+
+
+@pytest.mark.parametrize("serves_on", [False, True])
+def test_a_call_that_ended_while_redis_was_out_is_not_taken_for_a_lost_one(
+    worker: Settling, client: redis.Redis, serves_on: bool
+) -> None:
+    """Its lease is dead when Redis is back, and calls of its key come first: they do not post it with its upper bounds."""
+    ended_call, gone, live = admitted(worker), admitted(worker), admitted(worker)
+    worker.hold(live.request_id, lambda: Progress(live, 5))
+    worker._is_out = True
+    worker.settle(ended_call, event(ended_call.request_id, 4, 30, created_s=time.time(), limits=ended(live.request_id).limits))
+    age(client, ended_call, gone)
+    client.delete(f"sekisho:{{p{NUMBER:02d}}}:r:{live.request_id}")  # as in a Redis that is a second behind: it is held again
+    worker._is_returning, worker._is_out = True, False
+    worker._renew()
+    ask(worker, serves_on=serves_on)
+    assert journaled(client) == []
+    look(worker)
+    assert [(e["request_id"], e["prompt_tokens"], e["completion_tokens"]) for e in lines(client)] == [
+        (ended_call.request_id, 4, 30)
+    ]
+    until(lambda: not worker._is_returning, worker)
+    ask(worker, serves_on=serves_on)
+    assert journaled(client) == [ended_call.request_id, gone.request_id], "its own lease, which nobody renews, is lost"
 
 
 def test_what_redis_lost_is_sent_again_however_long_it_was_out(

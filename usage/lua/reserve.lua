@@ -1,7 +1,8 @@
--- Hold a call's amounts in every counter, or in none. Dead leases of its subjects are posted first.
+-- Hold a call's amounts in every counter, or in none. Dead leases of its subjects are posted first, where that is asked for.
 -- KEYS: alive, the call's settlement, one counter a limit, one `live` set a subject.
 -- ARGV: base, request id, now ms, tokens, cost, day, its end, month, its end, the call as read_reservation reads it, number
---   of limits, for each limit: code, maximum, 1 when it is enforced; and 1 when the call runs already, whatever may be gone.
+--   of limits, for each limit: code, maximum, 1 when it is enforced; 1 when the call runs already, whatever may be gone; 1 when
+--   dead leases are to be posted.
 -- Returns {-1}: the counters are gone. {2}: settled before. Else {1 or 0: admitted or not} and for each limit used, reserved,
 --   resets at ms, and 0 or when this call would fit it (ms; -1: never).
 
@@ -79,7 +80,7 @@ local function fits_at(c, asked, limit)
   return first or last
 end
 
-if KEYS[first_live] and call('ZCOUNT', base .. 'leases', '-inf', now) > 0 then
+if KEYS[first_live] and ARGV[13 + 3 * limits] == '1' and call('ZCOUNT', base .. 'leases', '-inf', now) > 0 then
   local _, reap = posting()
   for i = first_live, #KEYS do
     for _, dead in ipairs(call('ZRANGE', KEYS[i], '-inf', now, 'BYSCORE', 'LIMIT', 0, LEASES_MAX)) do
