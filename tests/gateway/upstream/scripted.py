@@ -97,7 +97,6 @@ class ScriptedBackend:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            self.accepted += 1
             thread = threading.Thread(target=self._run, args=(script, sock), daemon=True)
             self.accepted += 1  # before its script runs: whoever has its answer may look here
             thread.start()
