@@ -1,12 +1,13 @@
 """Starts the real processes of the product for tests: gunicorn with the shipped configuration, on free ports."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -34,9 +35,32 @@ class Gateway:
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines()
 
+    def workers(self) -> list[int]:
+        """Its worker processes."""
+        master = self.process.pid
+        return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+    def each_worker(self) -> Iterator[int]:
+        """One after the other, each with all new connections to itself: left to chance, one may get dozens in a row."""
+        for worker in self.workers():
+            with ExitStack() as stack:
+                for other in set(self.workers()) - {worker}:
+                    stack.enter_context(frozen(other))
+                yield worker
+
     def connect(self) -> socket.socket:
         """A raw TCP connection, for requests that no HTTP library would send."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """While this process stands still, the others take every new connection."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def free_port() -> int:

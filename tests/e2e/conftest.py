@@ -119,8 +119,8 @@ def publish() -> None:
 
 
 def await_configuration(stand: Stand) -> None:
-    """Every worker has seen the new configuration: twenty answers in a row, over new connections."""
-    for _ in range(20):
+    """Every worker has seen the new configuration."""
+    for _ in stand.gateway.each_worker():
         stand.until(lambda: stand.get("/v1/models").status_code == 200, "the configuration did not arrive")
 
 

@@ -31,7 +31,7 @@ from uuid_utils.compat import uuid7
 from portal import embedded
 from tests import processes
 from tests.e2e.conftest import CHAT
-from tests.processes import PROJECT, wait_until
+from tests.processes import PROJECT, frozen, wait_until
 from tests.proofs import full
 from tests.simulator import Simulator, simulator
 from usage.events import UsageEvent
@@ -126,11 +126,6 @@ class House:
 
     def posted(self, tenant: str) -> int:
         return int(self.rows("SELECT count(*) FROM usage_usagerecord WHERE tenant = %s", tenant)[0][0])
-
-    def workers(self) -> list[int]:
-        """The gateway's worker processes."""
-        master = self.gateway.process.pid
-        return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
     def send(self, tenant: str, key: str = "ci", *, sim: str = "", **body: Any) -> HTTPConnection:
         """POST a chat completion, and wait for nothing. sim: knobs of the simulator for this call."""
@@ -243,7 +238,7 @@ def prepare(house: House) -> None:
     wait_until(lambda: all(quota.is_alive(number) for number in range(PARTITIONS)), "the counters are not restored")
     for tenant in TENANTS:
         headers = {"Authorization": f"Bearer {secret(tenant, 'ci')}"}
-        for _ in range(10):  # over new connections: to both workers
+        for _ in house.gateway.each_worker():
             wait_until(
                 lambda headers=headers: requests.get(f"{house.gateway.url}/v1/models", headers=headers, timeout=30).ok,
                 "the configuration did not arrive",
@@ -259,16 +254,6 @@ def living(*, group: int | None = None) -> list[int]:
             if state not in "ZX" and group in (None, int(own_group)):
                 found.append(int(folder.name))
     return found
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """While this process stands still, the other one takes every new connection."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @dataclass(frozen=True)
@@ -355,7 +340,7 @@ class Doomed:
 def test_what_a_killed_gateway_worker_served_is_posted_once_and_comes_free(house: House) -> None:
     tenant, key = "streaming", ("key", house.ids["streaming/full"])
     number = partition(house.ids[tenant])
-    victim, other = house.workers()
+    victim, other = house.gateway.workers()
     doomed = fill(house, victim, other)
     with house.writes_paused():
         house.vllm.knobs(max_num_seqs=1024)
@@ -377,7 +362,7 @@ def test_what_a_killed_gateway_worker_served_is_posted_once_and_comes_free(house
     spared = [read(connection) for connection in doomed.spared]
     assert all(answer.is_whole for answer in spared)
     assert all(is_cut(connection) for connection in doomed.live)
-    wait_until(lambda: len(set(house.workers()) - {victim}) == 2, "the master starts no other worker")
+    wait_until(lambda: len(set(house.gateway.workers()) - {victim}) == 2, "the master starts no other worker")
     wait_until(lambda: house.store.exists(*settled) == len(late), "nobody takes the spool over")
     now_s = reaped(house, tenant, held, killed_s)
     last = house.call(tenant, "full")

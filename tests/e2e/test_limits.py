@@ -17,7 +17,7 @@ def limit(stand: Stand, **maxima: int) -> None:
     """Limits of the tenant, in force on every worker."""
     for name, most in maxima.items():
         Limit.objects.create(tenant=stand.acme, name=name, max=most)
-    stand.until(lambda: all(has_limits(stand) for _ in range(10)), "the limits did not arrive")
+    stand.until(lambda: all(has_limits(stand) for _ in stand.gateway.each_worker()), "the limits did not arrive")
 
 
 def has_limits(stand: Stand) -> bool:

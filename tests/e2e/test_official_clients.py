@@ -33,7 +33,7 @@ def set_dialect(stand: Stand, dialect: str) -> None:
         body = stand.get("/v1/models/nothing").json()
         return marker(body) and other(body)
 
-    for _ in range(10):
+    for _ in stand.gateway.each_worker():
         stand.until(seen, f"the dialect {dialect} did not arrive")
 
 

@@ -41,7 +41,7 @@ def replay(stand: Stand) -> Iterator[tuple[Stand, ScriptedBackend]]:
         PoolMember.objects.create(deployment=deployment, backend=row)
         ModelAlias.objects.create(tenant=stand.acme, name="replayed", deployment=deployment)
         stand.until(
-            lambda: all(stand.get("/v1/models/replayed").status_code == 200 for _ in range(10)), "the alias did not arrive"
+            lambda: all(stand.get("/v1/models/replayed").ok for _ in stand.gateway.each_worker()), "the alias did not arrive"
         )
         yield stand, backend
 

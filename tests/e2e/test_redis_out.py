@@ -303,8 +303,13 @@ def caller(stand: Stand, *, slug: str, store_out: str) -> Caller:
     limits = [BoundLimit("key", str(minute.id), Bound("requests_per_minute", A_MINUTE))]
     limits += limited(stand, tenant, **maxima)
     for known in (secret, minute_secret):
-        stand.until(lambda key=known: all(stand.get("/v1/models", secret=key).ok for _ in range(10)), "no key")
+        stand.until(lambda key=known: is_known(stand, key), "no key")
     return Caller(tenant, secret, minute_secret, tuple(limits))
+
+
+def is_known(stand: Stand, secret: str) -> bool:
+    """To every worker."""
+    return all(stand.get("/v1/models", secret=secret).ok for _ in stand.gateway.each_worker())
 
 
 def limited(stand: Stand, tenant: Tenant, **maxima: int) -> list[BoundLimit]:
@@ -317,7 +322,7 @@ def limited(stand: Stand, tenant: Tenant, **maxima: int) -> list[BoundLimit]:
         answer = stand.get("/v1/limits", secret=secret)
         return answer.ok and {limit["limit"] for limit in answer.json()["data"]} == set(maxima)
 
-    stand.until(lambda: all(are_told() for _ in range(10)), "the limits did not arrive")
+    stand.until(lambda: all(are_told() for _ in stand.gateway.each_worker()), "the limits did not arrive")
     return [BoundLimit("tenant", str(tenant.id), Bound(name, most)) for name, most in maxima.items()]
 
 
@@ -494,15 +499,15 @@ def assert_told_to_wait(answer: requests.Response, form: set[str]) -> None:
 
 
 def are_all(stand: Stand, status: int, **options: Any) -> bool:
-    """On every worker, that is twenty times in a row."""
-    return all(stand.post({"max_tokens": 1}, **options).status_code == status for _ in range(20))
+    """On every worker."""
+    return all(stand.post({"max_tokens": 1}, **options).status_code == status for _ in stand.gateway.each_worker())
 
 
 def test_closed_tells_every_caller_to_wait(stand: Stand, server: Server, subtests: pytest.Subtests) -> None:
     limited(stand, stand.acme, tokens_per_hour=MANY, concurrent_requests=SLOTS)
     secrets = {form: stand.issue(name=form, error_dialect=form)[1] for form in FORMS}
     _, looking = stand.issue(name="usage", scopes=["usage"])
-    stand.until(lambda: all(stand.get("/v1/limits", secret=looking).ok for _ in range(20)), "no key")
+    stand.until(lambda: all(stand.get("/v1/limits", secret=looking).ok for _ in stand.gateway.each_worker()), "no key")
     shadow, free = (Tenant.objects.create(slug=slug, name=slug) for slug in ("shadow", "free"))
     for tenant in (shadow, free):
         ModelAlias.objects.create(tenant=tenant, name="general", deployment=stand.deployment)
@@ -549,12 +554,12 @@ def served_on(stand: Stand, **maxima: int) -> Served:
     ModelAlias.objects.create(tenant=tenant, name="general", deployment=stand.deployment)
     _, secret = stand.issue(tenant, name="ci")
     limits = limited(stand, tenant, **maxima)
-    stand.until(lambda: all(stand.get("/v1/models", secret=secret).ok for _ in range(10)), "no key")
+    stand.until(lambda: is_known(stand, secret), "no key")
     return Served(tenant, secret, tuple(limits))
 
 
 def call_until_refused(stand: Stand, one: Served, body: dict[str, Any], expected: int) -> tuple[int, requests.Response]:
-    """Eight at once call until so many are admitted, and not one more. Returns what the last one used, and a refusal."""
+    """Eight at once call each worker until so many are admitted, and not one more. What the last one used, and a refusal."""
     admitted: list[requests.Response] = []
     refusals: list[requests.Response] = []
 
@@ -563,8 +568,9 @@ def call_until_refused(stand: Stand, one: Served, body: dict[str, Any], expected
         (admitted if answer.status_code == 200 else refusals).append(answer)
 
     def have_all() -> bool:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(call, range(16)))
+        for _ in stand.gateway.each_worker():
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(call, range(8)))
         return len(admitted) >= expected
 
     stand.until(have_all, lambda: f"{len(admitted)} are admitted", 40)

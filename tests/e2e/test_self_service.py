@@ -35,7 +35,7 @@ def key(stand: Stand, tenant: Tenant | None = None, *, name: str = "reader", sco
     """A key that may ask, in force on both workers."""
     _key, secret = stand.issue(tenant, name=name, scopes=("chat", "models", *scopes))
     stand.until(
-        lambda: all(stand.get("/v1/limits", secret=secret).status_code == 200 for _ in range(10)), "the key did not arrive"
+        lambda: all(stand.get("/v1/limits", secret=secret).ok for _ in stand.gateway.each_worker()), "the key did not arrive"
     )
     return secret
 

@@ -121,7 +121,13 @@ class Calls:
 
     def make_until(self, alarm: str, **options: Any) -> None:
         """Until each worker has told of it."""
-        self.stand.until(lambda: self.make(**options) or told(self.stand, alarm) >= WORKERS, f"nobody tells {alarm}", BACK_S)
+
+        def have_told() -> bool:
+            for _ in self.stand.gateway.each_worker():
+                self.make(**options)
+            return told(self.stand, alarm) >= WORKERS
+
+        self.stand.until(have_told, f"nobody tells {alarm}", BACK_S)
 
     def are_posted(self) -> bool:
         """Each of them, and each once."""
