@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,12 +50,8 @@ def get(client: socket.socket, path: str) -> bytes:
 
 def configured(stand: Stand, gateway: processes.Gateway) -> None:
     stand.gateway = gateway
-    for _ in range(10):
+    for _ in stand.gateway.each_worker():
         stand.until(lambda: stand.get("/v1/models").status_code == 200, "not configured")
-
-
-def workers(gateway: processes.Gateway) -> set[int]:
-    return {int(pid) for pid in Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()}
 
 
 def test_on_sigterm_live_streams_end_in_their_own_time_and_nothing_new_is_taken(stand: Stand, fresh_gateway: Fresh) -> None:
@@ -102,13 +97,13 @@ def test_what_outlives_the_grace_is_told_so_and_metered(stand: Stand, fresh_gate
 def test_workers_are_rolled_without_a_lost_stream_or_a_refused_call(stand: Stand, fresh_gateway: Fresh) -> None:
     configured(stand, fresh_gateway(workers=2))
     streams = Streams(stand, 6, max_tokens=300)
-    before = workers(stand.gateway)
+    before = set(stand.gateway.workers())
     os.kill(stand.gateway.process.pid, signal.SIGHUP)
     statuses = []
-    while before & workers(stand.gateway):
+    while before & set(stand.gateway.workers()):
         statuses.append(stand.post({"max_tokens": 2}).status_code)
     assert set(statuses) == {200}
     assert all(body.endswith(b"data: [DONE]\n\n") for body in streams.whole())
-    assert len(workers(stand.gateway)) == 2
+    assert len(stand.gateway.workers()) == 2
     assert stand.post().status_code == 200
     assert CHAT in stand.post().request.url

@@ -12,7 +12,7 @@ def metric(stand: Stand, name: str) -> float | None:
 
 
 def every_worker_says(stand: Stand, state: int) -> bool:
-    return all(metric(stand, 'sekisho_backend_state{backend="gpu-1"}') == state for _ in range(10))
+    return all(metric(stand, 'sekisho_backend_state{backend="gpu-1"}') == state for _ in stand.gateway.each_worker())
 
 
 def test_backend_goes_and_comes_back_for_every_worker(stand: Stand) -> None:

@@ -1,6 +1,7 @@
 """Every recorded answer of real vLLM, through the whole gateway: clients get it whole, with nothing that names the backend."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def replay(stand: Stand) -> Iterator[tuple[Stand, ScriptedBackend]]:
 
 
 def without_what_is_hidden(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in (*HIDDEN, "id", "model")}
+    return {name: value for name, value in body.items() if name not in (*HIDDEN, "id", "model", "created")}
 
 
 def test_there_are_recordings() -> None:
@@ -66,6 +67,7 @@ def test_plain_answers(replay: tuple[Stand, ScriptedBackend]) -> None:
         assert without_what_is_hidden(response.json()) == without_what_is_hidden(recorded), path.name
         assert list(without_what_is_hidden(response.json())) == list(without_what_is_hidden(recorded)), path.name
         assert response.json()["model"] == "replayed"
+        assert abs(response.json()["created"] - time.time()) < 60
         assert response.json()["id"] == f"chatcmpl-{response.headers['x-request-id']}"
         assert recorded["id"] not in response.text
         event = stand.event(response.headers["x-request-id"])
@@ -100,6 +102,7 @@ def test_streams(replay: tuple[Stand, ScriptedBackend], shows_usage: bool) -> No
         got = events_of(response.content)
         assert [without_what_is_hidden(event) for event in got] == expected, path.name
         assert {event["model"] for event in got} == {"replayed"}
+        assert all(abs(event["created"] - time.time()) < 60 for event in got)
         assert {event["id"] for event in got} == {f"chatcmpl-{response.headers['x-request-id']}"}
         assert response.content.endswith(b"data: [DONE]\n\n")
         assert recorded[0]["id"].encode() not in response.content

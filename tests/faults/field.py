@@ -45,6 +45,11 @@ class Machine:
         self.sim.reset()
         self.sim.knobs(**USUAL)
 
+    def ask(self) -> None:
+        """A call that comes from elsewhere."""
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
+        requests.post(f"{self.sim.url}/v1/chat/completions", json=body, timeout=20).raise_for_status()
+
     def end(self) -> None:
         if self.sim.process.poll() is None:
             self.sim.kill()
@@ -54,7 +59,7 @@ class Machine:
 class Fault:
     """befalls, is_mended: what is done to the field. usual: knobs of all backends. rare: the message of every tenth call.
 
-    is_seen: the backend is to be ejected, and to come back. breaks: answers that had begun may end in an error event.
+    is_seen: the backend is to be ejected, and to come back; None: that may be or not. breaks: answers that had begun may end in an error event.
     recorded: the error codes that usage events may bear. streams_alone: it befalls streams, and plain answers would hide it.
     """
 
@@ -63,7 +68,7 @@ class Fault:
     is_mended: Callable[["Field"], object] = field(default=lambda here: here.sick.make_well())
     usual: dict[str, object] = field(default_factory=dict)
     rare: str = ""
-    is_seen: bool = True
+    is_seen: bool | None = True
     breaks: bool = False
     streams_alone: bool = False
     recorded: frozenset[str] = frozenset()

@@ -25,6 +25,12 @@ def _killed_while(**knobs: object):  # type: ignore[no-untyped-def]
     return befall
 
 
+def _generates_again(here: Field) -> None:
+    """For others too: an engine whose gauges stand still is not tried for a minute."""
+    here.sick.make_well()
+    here.sick.ask()
+
+
 def _hangs_for_a_while(here: Field) -> None:
     here.sick.sim.knobs(engine_hung=True)
 
@@ -42,7 +48,7 @@ FAULTS: Final = (
     ),
     Fault("refuses connections", lambda here: here.sick.sim.refuse(), lambda here: here.sick.sim.accept()),
     Fault("shutting down (500 cannot schedule), health 200", _turned(engine_dead=True)),
-    Fault("takes requests and never answers", _turned(hang=True)),
+    Fault("takes requests and never answers", _turned(hang=True), _generates_again),
     Fault(
         "engine hung, health 200, gauges still",
         _hangs_for_a_while,
@@ -91,7 +97,7 @@ FAULTS: Final = (
         "closes idle connections at once",
         lambda here: here.sick.revive("--keep-alive-s", "0.02"),
         lambda here: here.sick.revive(),
-        is_seen=False,
+        is_seen=None,  # it is started anew for it
     ),
     Fault("another model all of a sudden", _turned(models_name="other")),
 )

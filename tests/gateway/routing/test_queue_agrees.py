@@ -117,9 +117,11 @@ class Wait(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
-        """Says of each that waits, or did, how it stands."""
+        """Says of each that waits, or did, how it stands; and hands out what a raised ceiling has freed."""
         ids = data.draw(st.lists(st.sampled_from(sorted(self.asked)), unique=True)) if self.asked else []
+        told = self.model.release("", self.pool)
         standing = self.shared.renew({"tiny": Renewal(self.pool, ids, self.held)})["tiny"]
+        self._agree(told)
         assert standing.answers == [Granted(id_, self.held[id_]) for id_ in ids if id_ in self.held]
         assert standing.gone == [id_ for id_ in ids if id_ not in self.held and id_ not in self.waiting]
 
