@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 import pytest
 import redis
-from django.conf import settings
 from redis.crc import key_slot
 
 from portal import embedded
@@ -646,15 +645,17 @@ def test_every_verb_survives_a_server_that_forgot_the_scripts(quota: Quota, valk
     assert standing(quota, EVERY, NOW_S + LEASE_S)[1] == (210, 0)
 
 
-def test_reserve_and_settle_are_one_command_each(quota: Quota, valkey: redis.Redis) -> None:
+def test_reserve_and_settle_are_one_command_each(own_server: redis.Redis) -> None:
+    """On a server of its own: other tests make theirs forget its scripts."""
+    quota = whole_quota(own_server)
     quota.settle(admitted(ask(quota, "warm", EVERY)), event("warm", 1, 1), now_s=NOW_S)
-    with redis.Redis.from_url(settings.REDIS_URL) as watcher, watcher.monitor() as monitor:
+    path = own_server.connection_pool.connection_kwargs["path"]
+    with redis.Redis(unix_socket_path=path) as watcher, watcher.monitor() as monitor:
         quota.settle(admitted(ask(quota, "one", EVERY)), event("one", 1, 1), now_s=NOW_S)
-        valkey.echo("the end")
-        ours = valkey.connection_pool.connection_kwargs["db"]
+        own_server.echo("the end")
         sent = []
         for command in monitor.listen():
-            if command["db"] == ours and command["client_type"] != "lua":
+            if command["client_type"] != "lua":
                 sent.append(command["command"].split()[0])
             if command["command"] == "ECHO the end":
                 break
@@ -689,7 +690,7 @@ def test_a_server_that_is_out_is_told_as_such() -> None:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[redis.Redis]:
-    """A server of this test's own, to be filled up."""
+    """A server of this test's own."""
     store = embedded.start_valkey(tmp_path, durable=False)
     with redis.Redis.from_url(store.url) as client:
         yield client
