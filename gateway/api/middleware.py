@@ -31,6 +31,8 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
         lifecycle.note_call(call)
         response = get_response(request)
         response["x-request-id"] = call.request_id
+        if call.is_metered:
+            response["x-gateway-queue-ms"] = str(call.queue_ms)
         if isinstance(response, HttpResponse):
             response["content-length"] = str(len(response.content))
         cors.add_headers(request, response, call.principal)

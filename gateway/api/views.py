@@ -87,7 +87,6 @@ class ChatCompletions(GatewayView):
             response = HttpResponse(answer, content_type="application/json")
         for name, value in rate_headers(call.limit_states).items():
             response[name] = value
-        response["x-gateway-queue-ms"] = str(call.queue_ms)
         if call.is_clamped:
             response["x-gateway-clamped"] = "max_tokens"
         if call.dropped_params:

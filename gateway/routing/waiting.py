@@ -2,7 +2,8 @@
 
 Each tenant has a line, and a tag: the sum of the tokens that it was served. The line with the lowest tag is served next, and
 its tag grows by what its call reserves. A tenant that comes to wait anew starts at the tag served last: it is owed nothing
-for its silence, and owes nothing for having been alone. So a flood only lengthens the flooder's own line.
+for its silence. What it owes, having been served more, is its tag; but of nobody else's line more than the first call goes
+before its own. So a flood only lengthens the flooder's own line, whatever was reserved before it.
 
 The same in Lua (lua/queue.lua) is what all workers share; this one serves a worker alone while Redis is out.
 """
@@ -93,7 +94,7 @@ class FairQueue:
         """
         self._held.pop(instead_of, None)
         if ticket.tenant_id not in self._lines:
-            self._tags[ticket.tenant_id] = max(self._served, self._tags.get(ticket.tenant_id, 0))
+            self._tags[ticket.tenant_id] = self._start(ticket.tenant_id)
         self._arrivals += 1
         line = self._lines.setdefault(ticket.tenant_id, [])
         insort(line, (self._arrivals if ticket.tokens else 0, ticket.id, ticket))
@@ -162,6 +163,14 @@ class FairQueue:
             self._tags[ticket.tenant_id] += ticket.tokens
         self._remove(ticket)
         self._held[ticket.id] = member
+
+    def _start(self, tenant_id: str) -> int:
+        """The tag of a tenant that comes to wait anew: where others wait, before the second call of who is next."""
+        latest = self._served
+        if self._lines:
+            first = min(self._lines, key=lambda name: (self._tag(name), name))
+            latest = self._tag(first) + self._lines[first][0][2].tokens - 1
+        return max(self._served, min(latest, self._tags.get(tenant_id, 0)))
 
     def _tag(self, tenant_id: str) -> int:
         """A line whose first call was served before goes before all others."""

@@ -2,15 +2,15 @@
 
 Three simulated vLLMs behind the real gateway (two workers, Valkey, PostgreSQL), and 100 clients that stream, pause and call
 again. Then the same calls, with the same work at the same times, are replayed event by event under other choices: what the
-gateway's choice is worth is a ratio within one run. A replay's calls do not wait for its answers, as real clients do: queues
-of a poor choice grow until the end. CPU times are there to tell whether the machine was the bottleneck.
+gateway's choice is worth is a ratio within one run. Clients wait for their answers, a replay's calls come regardless: where a
+choice is poor, its queues grow until the end. The CPU times tell whether the machine was the bottleneck. Three minutes.
 """
 
 import asyncio
-import itertools
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -32,28 +32,30 @@ from tests.gateway.routing.simulation import ANSWER_S, PROMPT_S, Call, Chooser, 
 from tests.simulator import Simulator, simulator
 
 CLIENTS, SEATS, WORKERS = 100, 16, 2
+CHAT = "/v1/chat/completions"
 TOKENS = 8  # of every answer: what differs is their pace, so that long answers cost the machine no more than short ones
 WARM_UP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """speeds: of the backends. pause_s: between two calls of a client, on average. beginnings: that conversations have.
+    """name: of its alias. speeds: of the backends. pause_s: between a client's calls, on average. lasts_s: after the warm-up.
 
-    name: of its alias and deployment. lasts_s: after the warm-up.
+    beginnings: how many the clients' conversations have.
     """
 
     name: str
-    title: str
     speeds: tuple[float, ...]
     pause_s: float
     beginnings: int
     lasts_s: float
 
 
-BUSY = Scene("busy", "queues on unequal backends", (1, 2, 4), pause_s=1.0, beginnings=CLIENTS, lasts_s=40.0)
-UNEQUAL = Scene("unequal", "moderate load, unequal backends", (1, 2, 4), pause_s=4.5, beginnings=30, lasts_s=20.0)
-EQUAL = Scene("equal", "moderate load, equal backends", (2, 2, 2), pause_s=4.5, beginnings=30, lasts_s=20.0)
+SCENES = (
+    Scene("busy", (1, 2, 4), pause_s=1.0, beginnings=CLIENTS, lasts_s=40.0),
+    Scene("moderate-unequal", (1, 2, 4), pause_s=4.5, beginnings=30, lasts_s=20.0),
+    Scene("moderate-equal", (2, 2, 2), pause_s=4.5, beginnings=30, lasts_s=20.0),
+)
 
 
 class Measured(Run):
@@ -99,11 +101,6 @@ def least_own(run: Run, call: Call) -> int:
     return min(range(len(run.engines)), key=lambda at: (run.own[call.worker][at], run.dice.random()))
 
 
-def round_robin() -> Chooser:
-    turns = itertools.count()
-    return lambda run, _: next(turns) % len(run.engines)
-
-
 @dataclass(frozen=True, slots=True)
 class Door:
     """The running gateway, a key for it, and the backends."""
@@ -113,31 +110,31 @@ class Door:
     sims: Sequence[Simulator]
 
     def run(self, scene: Scene) -> tuple[list[Call], str]:
-        """All calls of a scene, with their backends; and what share of a core everybody's processes took meanwhile."""
-        pids = {"client": [os.getpid()], "gateway": self.gateway.workers(), "backends": [sim.process.pid for sim in self.sims]}
-        begin_s, before = time.monotonic(), {pid: cpu_s(pid) for of in pids.values() for pid in of}
+        """All calls of a scene, with their backends; and, in words, what share of a core each process took."""
+        names = ["client", *["gateway"] * WORKERS, *["backend"] * len(self.sims)]
+        pids = [os.getpid(), *self.gateway.workers(), *(sim.process.pid for sim in self.sims)]
+        begin_s, before = time.monotonic(), [cpu_s(pid) for pid in pids]
         calls = asyncio.run(self._clients(scene))
-        wall_s = time.monotonic() - begin_s
-        shares = {name: [(cpu_s(pid) - before[pid]) / wall_s for pid in of] for name, of in pids.items()}
+        wall_s, after = time.monotonic() - begin_s, [cpu_s(pid) for pid in pids]
         for at, sim in enumerate(self.sims):
             for request in sim.requests():
                 calls[request["headers"]["x-request-id"].rpartition("-")[0]].backend = at  # what follows is the try's number
-        return list(calls.values()), ", ".join(
-            f"{name} {' '.join(f'{share:.0%}' for share in of)}" for name, of in shares.items()
-        )
+        shares = [f"{name} {(b - a) / wall_s:.0%}" for name, a, b in zip(names, before, after, strict=True)]
+        return list(calls.values()), ", ".join(shares)
 
     async def _clients(self, scene: Scene) -> dict[str, Call]:
         calls: dict[str, Call] = {}
         begin_s = time.monotonic()
 
         async def client(number: int) -> None:
-            dice = random.Random(number)
-            await asyncio.sleep(dice.uniform(0, scene.pause_s))
-            while (now_s := time.monotonic() - begin_s) < WARM_UP_S + scene.lasts_s:
+            dice, end_s = random.Random(number), WARM_UP_S + scene.lasts_s
+            await asyncio.sleep(dice.uniform(0, scene.pause_s + 1))  # a call takes a second or so: no rush at first
+            while (now_s := time.monotonic() - begin_s) < end_s:
                 prompt_s, answer_s = PROMPT_S * dice.lognormvariate(-0.18, 0.6), ANSWER_S * dice.lognormvariate(-0.32, 0.8)
                 call = Call(number, -1, now_s, prompt_s, answer_s)
                 calls[await self._stream(scene, call, begin_s)] = call
-                await asyncio.sleep(dice.expovariate(1 / scene.pause_s))
+                left_s = max(0.0, begin_s + end_s - time.monotonic())
+                await asyncio.sleep(min(left_s, dice.expovariate(1 / scene.pause_s)))
 
         await asyncio.gather(*(client(number) for number in range(CLIENTS)))
         return calls
@@ -145,19 +142,13 @@ class Door:
     async def _stream(self, scene: Scene, call: Call, begin_s: float) -> str:
         """Read the whole answer, on a connection of its own, so that both workers get calls of all clients; its id."""
         pace = f"first_token_ms={call.prompt_s * 1000:.1f} tokens={TOKENS} tokens_per_s={(TOKENS - 1) / call.answer_s:.4f}"
-        system = f"Department {call.client % scene.beginnings}. " * BEGINNING_MAX_CHARS
-        messages = [
-            {"role": "system", "content": system[:BEGINNING_MAX_CHARS]},
-            {"role": "user", "content": f"Hello [[sim {pace}]]"},
-        ]
-        body = json.dumps({"model": scene.name, "stream": True, "messages": messages}).encode()
+        system = (f"Department {call.client % scene.beginnings}. " * BEGINNING_MAX_CHARS)[:BEGINNING_MAX_CHARS]
+        texts = {"system": system, "user": f"Hello [[sim {pace}]]"}
+        messages = [{"role": role, "content": text} for role, text in texts.items()]
+        body = json.dumps({"model": scene.name, "stream": True, "messages": messages})
         reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
-        writer.write(
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {self.secret}\r\n"
-            "Connection: close\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {self.secret}\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         request_id, is_whole = "", False
         async for line in reader:
             if line.startswith(b"data: ") and not call.first_token_s:
@@ -202,41 +193,40 @@ def prepare(here: Door, scene: Scene) -> None:
         PoolMember.objects.create(deployment=deployment, backend=Backend.objects.create(name=f"{scene.name}-{at}", url=sim.url))
     ModelAlias.objects.create(tenant=Tenant.objects.get(slug="acme"), name=scene.name, deployment=deployment)
     publish()
-    healthy = [f'sekisho_backend_state{{backend="{scene.name}-{at}"}} 3.0' for at in range(len(here.sims))]
-
-    def are_well() -> bool:
-        page = requests.get(f"{here.gateway.url}/metrics", timeout=20).text
-        return all(sample in page for sample in healthy)
-
-    processes.wait_until(are_well, "the backends were not found well")
+    healthy = re.compile(rf'sekisho_backend_state{{backend="{scene.name}-\d"}} 3')
+    page = f"{here.gateway.url}/metrics"
+    processes.wait_until(
+        lambda: len(healthy.findall(requests.get(page, timeout=20).text)) == len(here.sims), "the backends were not found well"
+    )
 
 
-def show(scene: Scene, calls: Sequence[Call], cpu: str, choosers: dict[str, Chooser]) -> None:
-    """choosers: for the replays. What all others are compared with is `soonest`."""
-    runs: dict[str, Run] = {"the gateway": Measured(scene, calls)}
-    runs |= {name: Replay(scene, calls, choose) for name, choose in choosers.items()}
-    least_s = Replay(scene, calls, soonest).first_token_s(0.95)
+def show(scene: Scene, calls: Sequence[Call], cpu: str) -> None:
+    """Print first-token times, ms, how often those of the omniscient they are, and which share of calls each backend had."""
+    soonest_run, least_run = Replay(scene, calls, soonest), Replay(scene, calls, least_loaded)
+    runs: dict[str, Run] = {
+        "the gateway, measured": Measured(scene, calls),
+        "its choices, replayed": Replay(scene, calls, as_it_was),
+        "omniscient: the soonest": soonest_run,
+        "omniscient: the least loaded": least_run,
+        "fewest calls of the same worker": Replay(scene, calls, least_own),
+    }
     count = sum(call.arrived_s >= WARM_UP_S for call in calls)
-    print(f"{scene.title}: speeds {scene.speeds}, {SEATS} seats each; {count} calls in {scene.lasts_s:.0f} s. CPU: {cpu}")
-    print(f"  {'first token, ms':34}{'p50':>7}{'p95':>7}{'p99':>7}  {'p95 to the soonest':>18}   calls of each backend")
+    print(f"{scene.name}: speeds {scene.speeds}, {SEATS} seats each; {count} calls in {scene.lasts_s:.0f} s. CPU: {cpu}")
+    print(f"  {'':32}{'p50':>7}{'p95':>7}{'p99':>7} ms; p95 is x soonest, x least loaded; calls by backend")
     for name, run in runs.items():
         times = "".join(f"{run.first_token_s(part) * 1000:7.0f}" for part in (0.5, 0.95, 0.99))
-        shares = " ".join(f"{share:4.0%}" for share in run.shares())
-        print(f"  {name:34}{times}  {run.first_token_s(0.95) / least_s:18.2f}   {shares}")
-    together = runs["the gateway"].same_backend()
-    print(
-        f"  {together:.1%} of the calls came to the backend that most of their beginning came to ({scene.beginnings} of them)\n"
-    )
+        ratios = "".join(f"{run.first_token_s(0.95) / best.first_token_s(0.95):8.2f}" for best in (soonest_run, least_run))
+        print(f"  {name:32}{times}{ratios}   {' '.join(f'{share:4.0%}' for share in run.shares())}")
+    together = runs["the gateway, measured"].same_backend()
+    print(f"  {together:.1%} of calls came where most of their beginning came ({scene.beginnings} beginnings)\n", flush=True)
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started ends
-    choosers = {"its choices, replayed": as_it_was, "omniscient: soonest": soonest, "omniscient: least loaded": least_loaded}
-    simple = {"fewest calls of the same worker": least_own, "round robin": round_robin()}
     with door() as here:
-        for scene in (BUSY, UNEQUAL, EQUAL):
+        for scene in SCENES:
             prepare(here, scene)
-            show(scene, *here.run(scene), choosers | (simple if scene is BUSY else {}))
+            show(scene, *here.run(scene))
 
 
 if __name__ == "__main__":

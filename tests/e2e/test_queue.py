@@ -159,7 +159,8 @@ def test_a_backend_is_drained_of_live_calls_and_gets_no_new_ones(stand: Stand, s
     stand.vllm.knobs(tokens_per_s=30)
     second.knobs(tokens_per_s=30)
     with together(12) as pool:
-        streams = [pool.submit(stand.post, LONG | {"max_tokens": 90}) for _ in range(10)]
+        bodies = [LONG | {"max_tokens": 90, "messages": [{"role": "user", "content": str(n)}]} for n in range(10)]
+        streams = [pool.submit(stand.post, body) for body in bodies]
         stand.until(lambda: stand.running() > 0 and second.metrics()["num_requests_running"] > 0, "the streams do not begin")
         drained = pool.submit(drain, "gpu-1")
         stand.until(lambda: Backend.objects.get(name="gpu-1").is_draining, "the switch is not set")
@@ -181,9 +182,11 @@ def drain(backend: str) -> None:
 
 
 def is_passed_over(stand: Stand) -> bool:
-    """On every worker."""
+    """By every worker, whatever the calls begin with."""
     before = len(stand.vllm.requests())
-    assert all(stand.post({"max_tokens": 1}).ok for _ in stand.gateway.each_worker())
+    for _ in stand.gateway.each_worker():
+        for number in range(10):
+            assert stand.post({"max_tokens": 1, "messages": [{"role": "user", "content": f"{number}"}]}).ok
     return len(stand.vllm.requests()) == before
 
 

@@ -59,7 +59,8 @@ class Machine:
 class Fault:
     """befalls, is_mended: what is done to the field. usual: knobs of all backends. rare: the message of every tenth call.
 
-    is_seen: the backend is to be ejected, and to come back; None: that may be or not. breaks: answers that had begun may end in an error event.
+    is_seen: the backend is to be ejected, and to come back; None: that may be or not. breaks: answers that had begun may end
+    in an error event.
     recorded: the error codes that usage events may bear. streams_alone: it befalls streams, and plain answers would hide it.
     """
 

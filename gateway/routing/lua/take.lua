@@ -10,7 +10,10 @@ if instead_of ~= '' then unplace(instead_of) end
 
 local line = base .. 'line:' .. tenant
 if call('EXISTS', line) == 0 then
-  call('HSET', base .. 'tags', tenant, whole(math.max(state('served'), tag(tenant))))
+  local latest = state('served')
+  local first = call('ZRANGE', base .. 'lines', 0, 0, 'WITHSCORES')
+  if first[1] then latest = tonumber(first[2]) + ticket(call('ZRANGE', base .. 'line:' .. first[1], 0, 0)[1]).tokens - 1 end
+  call('HSET', base .. 'tags', tenant, whole(math.max(state('served'), math.min(latest, tag(tenant)))))
 end
 local arrival = call('HINCRBY', base .. 'state', 'arrivals', 1)
 call('HSET', base .. 'tickets', id, table.concat({tokens, worker, tenant, unpack(ARGV, own + 5)}, '\n'))

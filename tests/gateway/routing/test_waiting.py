@@ -116,6 +116,26 @@ def test_a_tenant_owes_nothing_for_having_been_alone() -> None:
     assert sum(id_.startswith("a-") for id_ in served) in {4, 5, 6}
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside the flood"])
+def test_what_a_tenant_owes_is_not_paid_by_waiting_for_a_flood(alone: bool) -> None:
+    """It reserved a thousand times what the flood's calls do, alone or in turn: at most one of them goes before its own."""
+    line = Line()
+    line.come("alone", "quiet", 10_000)
+    if alone:
+        line.end("alone")
+    for number in range(200):
+        line.come(f"flood-{number:03d}", "flooder", 10)
+    if not alone:
+        line.end("alone")
+    for number in range(5):
+        line.come(f"quiet-{number}", "quiet", 10_000)
+        before = len(line.entered)
+        while f"quiet-{number}" not in line.entered:
+            line.end(line.entered[-1])
+        assert len(line.entered) - before <= 2
+        line.end(line.entered[-1])
+
+
 def test_who_leaves_the_line_changes_nobody_elses_turn() -> None:
     """The flood's clients give up all the time: neither does that pay, nor is it held against what comes later."""
     line = Line()
