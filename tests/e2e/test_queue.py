@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -41,6 +42,11 @@ def cap(stand: Stand, ceiling: int, **terms: Any) -> None:
         return stand.post({"max_tokens": 1}).ok and stand.store.hget("sekisho:{slots}:tiny:state", "arrivals") != before
 
     stand.until(lambda: all(has_asked() for _ in stand.gateway.each_worker()), "the ceiling did not arrive")
+
+
+def say(stand: Stand, words: str, **options: Any) -> requests.Response:
+    """Calls that begin alike go to the same backend: these words decide where."""
+    return stand.post({"max_tokens": 1, "messages": [{"role": "user", "content": words}]}, **options)
 
 
 def waiting(stand: Stand) -> int:
@@ -111,8 +117,7 @@ def test_a_tenant_that_floods_delays_another_by_no_more_than_a_turn(stand: Stand
             for number in range(8):
                 before = len(stand.vllm.requests())
                 words = f"A quiet word, number {number}"
-                content = [{"role": "user", "content": words}]
-                assert stand.post({"max_tokens": 1, "messages": content}, secret=secret).ok
+                assert say(stand, words, secret=secret).ok
                 served = [one["body"]["messages"][-1]["content"] for one in stand.vllm.requests()[before:]]
                 passed.append(served.index(words))
         finally:
@@ -150,7 +155,7 @@ def second(stand: Stand) -> Iterator[Simulator]:
     with simulator() as running:
         backend = Backend.objects.create(name="gpu-2", url=running.url)
         PoolMember.objects.create(deployment=stand.deployment, backend=backend)
-        stand.until(lambda: stand.post({"max_tokens": 1}).ok and bool(running.requests()), "it gets no calls")
+        stand.until(lambda: say(stand, str(uuid4())).ok and bool(running.requests()), "it gets no calls")
         yield running
 
 
@@ -186,7 +191,7 @@ def is_passed_over(stand: Stand) -> bool:
     before = len(stand.vllm.requests())
     for _ in stand.gateway.each_worker():
         for number in range(10):
-            assert stand.post({"max_tokens": 1, "messages": [{"role": "user", "content": f"{number}"}]}).ok
+            assert say(stand, f"{number}").ok
     return len(stand.vllm.requests()) == before
 
 

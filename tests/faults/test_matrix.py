@@ -15,7 +15,7 @@ from tests.faults.names import names
 from tests.faults.rows import FAULTS
 from tests.simulator import simulator
 
-pytestmark = pytest.mark.xdist_group("heavy")
+pytestmark = pytest.mark.xdist_group("faults")
 
 EJECTED_WITHIN_S = 40.0  # upper guards: the figures themselves are printed
 SKEW_MAX_S = 60.0
