@@ -218,7 +218,7 @@ class Board:
         """probed: backends whose prober is in this worker."""
         known = self._known
         return News(
-            in_flight={name: k.in_flight for name, k in known.items() if k.in_flight},
+            in_flight=self.calls(),
             verdicts={name: verdict for name in probed if name in known and (verdict := known[name].verdict) is not None},
             ejections={
                 name: k.ejection for name, k in known.items() if k.ejection is not None and k.ejection.is_newer_than(k.shared)
@@ -248,6 +248,16 @@ class Board:
             known.shared = ejections.get(name)
             if known.shared is not None and known.shared.is_newer_than(known.ejection):
                 self._begin(known, known.shared)
+
+    def calls(self) -> Mapping[str, int]:
+        """Our own, by backend."""
+        return {name: known.in_flight for name, known in self._known.items() if known.in_flight}
+
+    def hear_calls(self, in_flight: Mapping[str, int]) -> None:
+        """Those of the others, between two meetings."""
+        self._told_s = self.now_s()
+        for name, known in self._known.items():
+            known.elsewhere = in_flight.get(name, 0)
 
     def forget_all_but(self, names: Collection[str]) -> None:
         """Backends that are not configured any more."""

@@ -1,4 +1,6 @@
-"""Exchange: how the boards of all workers meet, in one round trip to Redis a second. Keys, all with JSON inside:
+"""Exchange: how the boards of all workers meet, in one round trip to Redis a second; of calls they tell more often.
+
+Keys, all with JSON inside:
 
 sekisho:backends:in_flight        hash: worker -> its calls at each backend (in_flight.py)
 sekisho:backends:verdicts         hash: backend -> its prober's last Verdict
@@ -101,6 +103,17 @@ class Exchange:
         except RedisError as error:
             raise StoreUnavailable(type(error).__name__) from error
         return self._told(replies, asked)
+
+    def tell_calls(self, calls: Mapping[str, int], *, now_s: float) -> Mapping[str, int]:
+        """Tell of our calls, by backend, and hear of those of the others. Raises StoreUnavailable."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hset(in_flight.KEY, self.worker, in_flight.encode(calls, at_s=now_s))
+        pipe.hgetall(in_flight.KEY)
+        try:
+            _, workers = pipe.execute()
+        except RedisError as error:
+            raise StoreUnavailable(type(error).__name__) from error
+        return in_flight.totals(workers, now_s=now_s, without=self.worker)
 
     def claim_trial(self, name: str) -> bool:
         """Is the trial of this backend ours? Raises StoreUnavailable."""

@@ -1,6 +1,7 @@
 """Health: the greenlet that keeps this worker's board up to date: probes its share of the backends, meets the other workers.
 
-Each second: probe what this worker is elected for, then one round trip to Redis. Without Redis every worker probes all
+Each second: probe what this worker is elected for, then one round trip to Redis. While it has calls it tells the others of
+these ten times as often: who knows only of its own picks the backend that all pick. Without Redis every worker probes all
 backends itself, and goes by that.
 """
 
@@ -22,6 +23,7 @@ from gateway.routing.verdicts import Verdict, judge
 from usage.store import StoreUnavailable
 
 ROUND_S: Final = 1.0
+CALLS_S: Final = 0.1
 # So long the round trip waits for the probes of its round: most answer within milliseconds, and are told at once.
 ANSWERS_S: Final = 0.2
 _log = structlog.get_logger("gateway")
@@ -41,6 +43,8 @@ class Health:
         self._expected: Mapping[str, frozenset[str]] = {}
         self._held: frozenset[str] = frozenset()  # backends whose prober this worker is
         self._share = 1
+        self._workers = 1
+        self._told_calls: Mapping[str, int] = {}
         self._is_out = False
         self._met_s = float("-inf")  # when Redis last answered, monotonic
         self._probing: set[str] = set()
@@ -59,8 +63,11 @@ class Health:
                     self._meet()
                     is_new = False
                 self._round()
-                while (left_s := begun_s + ROUND_S - time.monotonic()) > 0 and self._hurry.wait(left_s):
-                    self._meet()
+                while not self._is_stopped and (left_s := begun_s + ROUND_S - time.monotonic()) > 0:
+                    if self._hurry.wait(min(left_s, CALLS_S)):
+                        self._meet()
+                    else:
+                        self._tell_calls()
             except Exception as error:  # noqa: BLE001 - the edge of this greenlet: without it no backend would ever come back
                 _log.error("unexpected_error", error_class=type(error).__name__, exc_info=error)
                 time.sleep(ROUND_S)
@@ -141,6 +148,15 @@ class Health:
         previous = self._board.verdict(backend.name)
         return judge(findings, expected, previous=previous, now_s=self._board.now_s())
 
+    def _tell_calls(self) -> None:
+        calls = self._board.calls()
+        if self._is_out or self._workers < 2 or not (calls or self._told_calls):
+            return
+        with suppress(StoreUnavailable):  # the next meeting notices
+            heard = self._exchange.tell_calls(calls, now_s=self._board.now_s())
+            self._board.hear_calls({name: count for name, count in heard.items() if name in self._backends})
+            self._told_calls = calls
+
     def _meet(self) -> None:
         """Exchange what is known with the other workers. With Redis out it stays as it is, and grows old."""
         self._hurry.clear()
@@ -164,7 +180,8 @@ class Health:
         self._met_s = time.monotonic()
         self._held = frozenset(name for name, worker in told.probers.items() if worker == self._exchange.worker)
         # No more than is fair: of workers that start together, the first would probe everything.
-        self._share = ceil(len(self._backends) / max(1, told.workers))
+        self._workers = max(1, told.workers)
+        self._share = ceil(len(self._backends) / self._workers)
         self._board.take_in(
             told=news,
             now_s=told.now_s,

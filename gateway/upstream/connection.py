@@ -63,7 +63,10 @@ class Connection:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(within_s)
-            sock.connect(address)
+            try:
+                sock.connect(address)
+            except TimeoutError:
+                sock.getpeername()  # it is connected: a busy process has seen its own timer first
             # Without it a request of two segments waits 40 ms for an acknowledgement.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return cls(tls.wrap_socket(sock, server_hostname=host) if tls else sock)

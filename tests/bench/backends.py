@@ -3,7 +3,7 @@
 Three simulated vLLMs behind the real gateway (two workers, Valkey, PostgreSQL), and 100 clients that stream, pause and call
 again. Then the same calls, with the same work at the same times, are replayed event by event under other choices: what the
 gateway's choice is worth is a ratio within one run. Clients wait for their answers, a replay's calls come regardless: where a
-choice is poor, its queues grow until the end. The CPU times tell whether the machine was the bottleneck. Three minutes.
+choice is poor, its queues grow until the end. The CPU times tell whether the machine was the bottleneck. 2.3 minutes.
 """
 
 import asyncio

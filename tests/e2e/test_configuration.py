@@ -122,13 +122,14 @@ def test_events_wait_for_redis_and_none_is_lost(stand: Stand, own_valkey: embedd
     stand.gateway = fresh_gateway(redis_url=own_valkey.url)
     stand.until(lambda: stand.get("/v1/models").status_code == 200, "not configured")
     own_valkey.process.send_signal(signal.SIGSTOP)
-    ids = {stand.post().headers["x-request-id"] for _ in range(5)}
+    answers = [stand.post() for _ in range(5)]
     own_valkey.process.send_signal(signal.SIGCONT)
+    assert [answer.status_code for answer in answers] == [200] * 5
     import redis
 
     stand.store = redis.Redis.from_url(own_valkey.url)
-    for request_id in ids:
-        assert stand.event(request_id).outcome == "completed"
+    for answer in answers:
+        assert stand.event(answer.headers["x-request-id"]).outcome == "completed"
     stand.store.close()
 
 

@@ -22,7 +22,7 @@ def test_backend_goes_and_comes_back_for_every_worker(stand: Stand) -> None:
     before = metric(stand, ejections) or 0
     stand.vllm.knobs(health_status=503)
     stand.until(lambda: every_worker_says(stand, 0), "the backend was not ejected")
-    assert metric(stand, ejections) == before + 1
+    assert (metric(stand, ejections) or 0) > before
     stand.vllm.knobs(health_status=200)
     stand.until(lambda: every_worker_says(stand, 3), "the backend was not readmitted")
     assert stand.post().status_code == 200

@@ -23,7 +23,7 @@ def machines() -> Iterator[list[Machine]]:
         machine.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faulty_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Gateway]:
     with processes.gateway(tmp_path_factory.mktemp("faults"), workers=2) as running:
         yield running

@@ -97,7 +97,9 @@ FAULTS: Final = (
         "closes idle connections at once",
         lambda here: here.sick.revive("--keep-alive-s", "0.02"),
         lambda here: here.sick.revive(),
-        is_seen=None,  # it is started anew for it
+        is_seen=None,  # it is started anew for it, and cut off
+        breaks=True,
+        recorded=frozenset({"upstream_cut"}),
     ),
     Fault("another model all of a sudden", _turned(models_name="other")),
 )

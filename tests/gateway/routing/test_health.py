@@ -11,6 +11,7 @@ import orjson
 import pytest
 import redis
 
+from gateway.routing import health
 from gateway.routing.board import STRIKES, Failure
 from gateway.routing.exchange import EJECTIONS, VERDICTS, prober_key, trial_key
 from gateway.routing.in_flight import KEY, read
@@ -237,6 +238,21 @@ def test_calls_of_all_workers_are_seen_by_all_and_by_the_drain_command(
         for _ in range(calls):
             worker.board.note_end(worker.backend())
     eventually(lambda: read(store)[GPU] == 0)
+
+
+def test_calls_are_told_between_the_meetings(vllm: Simulator, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To whoever has calls too: who has none chooses nothing."""
+    workers = [start({GPU: vllm.url}) for _ in range(2)]
+    for worker in workers:
+        worker.board.note_start(worker.backend())
+    eventually(lambda: [worker.view().in_flight for worker in workers] == [2, 2])
+    monkeypatch.setattr(health, "ROUND_S", 3600.0)  # the round that runs is the last
+    for number in range(1, 4):
+        workers[0].board.note_start(workers[0].backend())
+        eventually(lambda number=number: workers[1].view().in_flight == 2 + number)
+    for _ in range(4):
+        workers[0].board.note_end(workers[0].backend())
+    eventually(lambda: workers[1].view().in_flight == 1)
 
 
 def test_change_of_the_configuration_is_taken_up(vllm: Simulator, start: Start, store: redis.Redis) -> None:
