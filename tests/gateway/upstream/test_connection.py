@@ -318,3 +318,24 @@ def test_the_first_segment_of_a_request_is_not_held_back() -> None:
 def test_what_cannot_be_connected_to_refuses(host: str) -> None:
     with nobody_listens() as port, pytest.raises(UpstreamRefused):
         Connection.open(host, port, tls=None, connect_s=PATIENCE_S)
+
+
+class BusySocket(socket.socket):
+    """Its process was busy for so long that the time-out is seen before the connection."""
+
+    def connect(self, address: tuple[str, int]) -> None:  # type: ignore[override]
+        with contextlib.suppress(OSError):
+            super().connect(address)
+        raise TimeoutError
+
+
+def test_a_connection_that_is_there_is_not_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(connection_module.socket, "socket", BusySocket)
+        Connection.open("127.0.0.1", listener.getsockname()[1], tls=None, connect_s=PATIENCE_S).close()
+
+
+def test_a_connection_that_is_not_there_in_time_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module.socket, "socket", BusySocket)
+    with nobody_listens() as port, pytest.raises(UpstreamRefused):
+        Connection.open("127.0.0.1", port, tls=None, connect_s=PATIENCE_S)
