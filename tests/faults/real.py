@@ -152,7 +152,7 @@ class Scene:
         entries = self.store.xrange(journal_key(partition(str(self.tenant.id))))
         events = [orjson.loads(fields[b"event"]) for _id, fields in entries]
         wanted = {result.request_id for result in results}
-        return Counter(event["error_code"] for event in events if event["request_id"] in wanted and event["error_code"])
+        return Counter(event["error_code"] for event in events if event["request_id"] in wanted and event.get("error_code"))
 
 
 def prepare(here: Scene, slug: str) -> None:
