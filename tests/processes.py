@@ -85,6 +85,7 @@ def gateway(folder: Path, *, workers: int = 1, redis_url: str | None = None, **e
         "SEKISHO_GATEWAY_WORKERS": str(workers),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "SEKISHO_SPOOL_FOLDER": str(folder / "spool"),
+        "SEKISHO_CONNECT_MAX_S": "20",  # many tests share the machine's cores: a slow one refuses nobody
         **environment,
     }
     running = Gateway(_gunicorn("gateway", env, log), port, log)
