@@ -1,9 +1,10 @@
 """Ejection: that a backend is out, why, for how long, and how it comes back. Pure; times are by Board.now_s()."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Literal, Self
+from zlib import crc32
 
 BACK_OFF_MIN_S: Final = 1.0
 BACK_OFF_MAX_S: Final = 60.0
@@ -74,15 +75,20 @@ class Ejection:
         return replace(self, by=By.PROBE, reason=reason, text=text, changed_s=self.later(now_s))
 
     @property
-    def version(self) -> tuple[float | int | str, ...]:
-        return self.changed_s, self.is_in_force, self.step, self.at_s, self.readmitted_at_s or 0.0, self.reason, self.text
+    def version(self) -> tuple[float, int]:
+        return self.changed_s, self.tie_break
+
+    @property
+    def tie_break(self) -> int:
+        """Between changes of the same moment; those in force win. A number: Redis compares texts by its locale."""
+        return (self.is_in_force << 32) + crc32(repr(astuple(self)).encode())
 
     def later(self, now_s: float) -> float:
         """When the next change is, even if the clock was set back: the newest record must stay the newest."""
         return max(now_s, self.changed_s + _TICK_S)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"tie_break": self.tie_break}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -34,8 +34,10 @@ GONE_S: Final = 60.0  # after which a dead worker's field is taken away
 _PUT_IF_NEWER: Final = """
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 local is_readable, record = pcall(cjson.decode, held or '{}')
-local changed_s = is_readable and type(record) == 'table' and tonumber(record['changed_s'])
-if not changed_s or changed_s <= tonumber(ARGV[3]) then
+record = is_readable and type(record) == 'table' and record or {}
+local changed_s, tie_break = tonumber(record['changed_s']) or -1, tonumber(record['tie_break']) or -1
+local new_changed_s, new_tie_break = tonumber(ARGV[3]), tonumber(ARGV[4])
+if changed_s < new_changed_s or (changed_s == new_changed_s and tie_break < new_tie_break) then
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
 """
@@ -94,7 +96,7 @@ class Exchange:
             pipe.hset(VERDICTS, mapping={name: _encoded(verdict) for name, verdict in news.verdicts.items()})
             pipe.expire(VERDICTS, KEPT_S)
         for name, ejection in news.ejections.items():
-            pipe.eval(_PUT_IF_NEWER, 1, EJECTIONS, name, _encoded(ejection), repr(ejection.changed_s))
+            pipe.eval(_PUT_IF_NEWER, 1, EJECTIONS, name, _encoded(ejection), *map(repr, ejection.version))
             pipe.expire(EJECTIONS, KEPT_S)
         for key in (in_flight.KEY, VERDICTS, EJECTIONS):
             pipe.hgetall(key)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +37,11 @@ def change(stand: Stand, **terms: Any) -> None:
     stand.deployment.save()
 
 
+def await_change(stand: Stand, check: Callable[[], bool]) -> None:
+    """On every worker: they hear of changes one after the other."""
+    stand.until(lambda: all(check() for _ in stand.gateway.each_worker()), "the change did not arrive")
+
+
 def alias(stand: Stand, **terms: Any) -> None:
     row = ModelAlias.objects.get(tenant=stand.acme, name="general")
     for name, value in terms.items():
@@ -50,7 +55,7 @@ def test_another_deployment_takes_over_where_every_backend_is_out(
 ) -> None:
     stand.vllm.knobs(status=502)
     change(stand, fallback=other)
-    stand.until(lambda: stand.post({"stream": stream}).status_code == 200, "the change did not arrive")
+    await_change(stand, lambda: stand.post({"stream": stream}).status_code == 200)
     response = stand.post({"stream": stream})
     assert response.status_code == 200
     assert "other" not in response.text
@@ -63,7 +68,7 @@ def test_a_prompt_that_does_not_fit_goes_where_there_is_room(stand: Stand, other
     other_vllm.knobs(max_model_len=32_768)
     change(stand, context_fallback=other)
     long = {"messages": [{"role": "user", "content": "word " * 9_000}], "max_tokens": 20}
-    stand.until(lambda: stand.post(long).status_code == 200, "the change did not arrive")
+    await_change(stand, lambda: stand.post(long).status_code == 200)
     response = stand.post(long)
     event = stand.event(response.headers["x-request-id"])
     assert (event.deployment, event.attempts) == ("other", 1), "it was counted, not tried"
@@ -78,7 +83,7 @@ def test_a_wish_for_more_than_the_context_goes_where_there_is_room(
     other_vllm.knobs(max_model_len=32_768)
     change(stand, context_fallback=other)
     wish = {"max_tokens": 10_000}
-    stand.until(lambda: stand.post(wish).status_code == 200, "the change did not arrive")
+    await_change(stand, lambda: stand.post(wish).status_code == 200)
     assert stand.event(stand.post(wish).headers["x-request-id"]).deployment == "other"
 
 

@@ -19,7 +19,7 @@ backends = st.sampled_from(BACKENDS)
 
 
 class Workers(RuleBasedStateMachine):
-    """ejections: what Redis holds. A record there gives way to a newer one, or one of the same moment."""
+    """ejections: what Redis holds. A record there gives way to a newer one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Workers(RuleBasedStateMachine):
     def meet(self, worker: int) -> None:
         news = self.boards[worker].news([])
         for name, ejection in news.ejections.items():
-            if name not in self.ejections or self.ejections[name].changed_s <= ejection.changed_s:
+            if ejection.is_newer_than(self.ejections.get(name)):
                 self.ejections[name] = ejection
         self.told[worker] = dict(news.in_flight)
         others: Counter[str] = Counter()
