@@ -32,8 +32,8 @@ class IssuingError(Exception):
 class Terms:
     """What a key may do, and until when.
 
-    aliases None: all of the tenant's, whether these exist is not asked here. networks: CIDR, empty: from anywhere.
-    error_dialect None: the tenant's. expires_at: aware, None: never.
+    aliases None: all of the tenant's. policies: content policies by name. Whether either exist is not asked here.
+    networks: CIDR, empty: from anywhere. error_dialect None: the tenant's. expires_at: aware, None: never.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Terms:
     networks: Sequence[str] = ()
     error_dialect: str | None = None
     expires_at: datetime | None = None
+    policies: Sequence[str] = ()
 
 
 @transaction.atomic
@@ -82,7 +83,7 @@ def rotate(key: ApiKey, *, overlap: timedelta, **by: Unpack[audit.By]) -> tuple[
     key.refresh_from_db(from_queryset=ApiKey.objects.select_for_update())  # two rotations at once: the second sees the first
     if key.state != "active":
         raise IssuingError("key", _("Only an active key can be rotated; “%(name)s” is not.") % {"name": key.name})
-    terms = Terms(key.name, key.scopes, key.aliases, key.networks, key.error_dialect, key.expires_at)
+    terms = Terms(key.name, key.scopes, key.aliases, key.networks, key.error_dialect, key.expires_at, key.policies)
     text = keys.mint()
     new = _row(key.tenant, terms, text)
     before = {"expires_at": key.expires_at}
@@ -120,6 +121,7 @@ def _row(tenant: Tenant, terms: Terms, text: str) -> ApiKey:
         is_imported=not keys.is_minted(text),
         scopes=sorted(set(terms.scopes)),
         aliases=None if terms.aliases is None else sorted(set(terms.aliases)),
+        policies=sorted(set(terms.policies)),
         networks=list(dict.fromkeys(terms.networks)),
         error_dialect=terms.error_dialect,
         expires_at=terms.expires_at,
@@ -162,6 +164,7 @@ def _facts(key: ApiKey) -> dict[str, object]:
         "hint": key.hint,
         "scopes": key.scopes,
         "aliases": key.aliases,
+        "policies": key.policies,
         "networks": key.networks,
         "error_dialect": key.error_dialect,
         "expires_at": key.expires_at,

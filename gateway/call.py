@@ -2,16 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from uuid_utils.compat import uuid7
 
 from gateway import metrics
 from gateway.config.documents import Price
-from gateway.exceptions import GatewayError
+from gateway.exceptions import ContentBlocked, GatewayError
+from gateway.policy.decisions import Decision
+from gateway.policy.masks import Masks
+from gateway.policy.rules import ACTIONS
+from gateway.policy.ruleset import RuleSet
 from gateway.pricing import cost_nano
 from gateway.principal import Principal
 from gateway.upstream.metering import NO_USAGE, Usage
@@ -19,6 +23,7 @@ from usage.estimates import Prompt
 from usage.events import Outcome, UsageEvent
 from usage.reservation import LimitState, Reservation
 
+DECISIONS_MAX: Final = 100  # in a call's record
 _log = structlog.get_logger("gateway")
 
 
@@ -43,10 +48,10 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_abort", "_lock", "_places", "alias", "attempts", "backend", "client_left", "client_request_id",
-        "created_s", "deadline", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error", "first_token_ms",
-        "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "metadata", "patience_s",
-        "price", "principal", "prompt", "record", "request_id", "reservation", "retry_count", "started", "stop_watching",
-        "stream",
+        "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error",
+        "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "masks",
+        "metadata", "patience_s", "price", "principal", "prompt", "record", "request_id", "reservation", "retry_count", "rules",
+        "started", "stop_watching", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +88,9 @@ class Call:
         self.reservation: Reservation | None = None
         self.limit_states: tuple[LimitState, ...] = ()  # as they stood after admission, or at the refusal
         self.is_clamped = False
+        self.rules: RuleSet | None = None  # of the content policies that apply, as they were when it came
+        self.masks: Masks | None = None  # there where rules are
+        self.decisions: list[Decision] = []
         self.stop_watching: Callable[[], None] = lambda: None
         self._abort: Callable[[], None] | None = None
         self._places: list[Place] = []
@@ -136,6 +144,8 @@ class Call:
         for place in self._places:
             place.release()
         duration_ms = self.elapsed_ms()
+        if any(decision.action == "block" for decision in self.decisions):
+            error_code = error_code or ContentBlocked.code
         metrics.IN_FLIGHT.dec()
         if self.is_probe:
             return
@@ -149,6 +159,8 @@ class Call:
             metrics.FIRST_TOKEN.labels(self.alias).observe(self.first_token_ms / 1000)
         for kind in ("prompt", "cached", "completion"):
             metrics.TOKENS.labels(tenant, self.alias, kind).inc(getattr(usage, f"{kind}_tokens"))
+        for decision in self.decisions:
+            metrics.POLICY_DECISIONS.labels(decision.policy, decision.action).inc()
         self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
 
     def event_so_far(self) -> UsageEvent:
@@ -190,6 +202,7 @@ class Call:
             reserved_tokens=self.reservation.tokens if self.reservation else 0,
             limits=[limit_seen(state) for state in self.limit_states] or None,
             clamped=self.is_clamped,
+            policy=decisions_told(self.decisions) or None,
         )
 
     def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
@@ -226,6 +239,14 @@ class Call:
 def in_time_s(patience_s: float) -> float:
     """When to answer a client that gives up after `patience_s` of silence: a little before, as it began to count before us."""
     return max(patience_s / 2, patience_s - min(2.0, max(0.2, patience_s / 10)))
+
+
+def decisions_told(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+    """For the call's record: the strictest first where there are too many, and how many more there were."""
+    if len(decisions) <= DECISIONS_MAX:
+        return [decision.to_dict() for decision in decisions]
+    kept = sorted(decisions, key=lambda decision: ACTIONS.index(decision.action))[:DECISIONS_MAX]
+    return [*(decision.to_dict() for decision in kept), {"more": len(decisions) - DECISIONS_MAX}]
 
 
 def limit_seen(state: LimitState) -> dict[str, Any]:

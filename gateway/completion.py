@@ -1,7 +1,7 @@
 """complete(): one call to a model, as a sentence. Read this first; each verb has its own room.
 
-resolve the alias -> shape the request for it -> hold what it may cost -> take the first backend's answer -> relay it, or
-return it whole
+resolve the alias -> shape the request for it -> judge it by its content policies -> hold what it may cost -> take the first
+backend's answer -> relay it, or return it whole
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ from gateway.call import Call, in_time_s
 from gateway.config import directory
 from gateway.config.documents import Deployment
 from gateway.exceptions import ClientLeft, ModelNotFound, Overloaded, UpstreamUnavailable
+from gateway.guarding import guarded
 from gateway.principal import Principal
 from gateway.receiving import pace, relayed, whole
 from gateway.routing.affinity import beginning
@@ -32,11 +33,22 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     """Answer `request`: the whole body for a plain call, which is ended then; for a streamed one a relay, which ends it.
 
     Before this returns nothing has reached the client, so that every failure still has its status.
-    Raises GatewayError: ModelNotFound, InvalidRequest, ContextLengthExceeded, Overloaded, UpstreamUnavailable,
-    UpstreamTimeout, ClientLeft.
+    Raises GatewayError: ModelNotFound, InvalidRequest, ContentBlocked, ContextLengthExceeded, Overloaded,
+    UpstreamUnavailable, UpstreamTimeout, ClientLeft.
     """
     road = resolve(call, principal, request.model)
-    upstream = shape(call, principal, request, road)
+    upstream = guarded(call, principal, road, shape(call, principal, request, road), complete=unguarded)
+    return answered(call, principal, request, road, upstream)
+
+
+def unguarded(call: Call, principal: Principal, request: ChatRequest) -> bytes | Relay:
+    """A call of the gateway's own, to a policy's judge: else no verdict would ever come to an end."""
+    road = resolve(call, principal, request.model)
+    return answered(call, principal, request, road, shape(call, principal, request, road))
+
+
+def answered(call: Call, principal: Principal, request: ChatRequest, road: Road, upstream: Upstream) -> bytes | Relay:
+    """Held, asked and answered."""
     asked = admitted(call, principal, request, road, upstream)
     meter = partial(meter_for, call, upstream)
     try:

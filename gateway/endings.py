@@ -30,6 +30,17 @@ def recorded_code(ending: str, alias: str) -> str | None:
     return None if ending in ("completed", "client_left") else error_of(ending, alias).recorded_code
 
 
+def outcome_of(error: GatewayError | None, status: int, *, client_left: bool) -> Outcome:
+    """Of a call that ended before any answer had begun. status: as the client sees it."""
+    if client_left:
+        return "client_left"
+    if error is None:
+        return "completed"
+    if status == 504:
+        return "timeout"
+    return "failed" if status >= 500 else "refused"
+
+
 def stopped() -> GatewayError:
     """This process ends before the call does."""
     return Overloaded("The gateway is being restarted. Please try again.")

@@ -2,8 +2,8 @@
 
     GatewayError
       InvalidRequest 400          ContextLengthExceeded 400      RequestTooLarge 413     UnsupportedMediaType 415
-      InvalidApiKey 401           InsufficientScope 403          ModelNotFound 404       UnsupportedEndpoint 404
-      RequestNotFound 404
+      InvalidApiKey 401           InsufficientScope 403          ContentBlocked 403
+      ModelNotFound 404       UnsupportedEndpoint 404           RequestNotFound 404
       MethodNotAllowed 405        UpstreamUnavailable 502        Overloaded 503          UpstreamTimeout 504
       RateLimited 429
         TokenQuotaExceeded        ConcurrencyLimitExceeded          RequestRateExceeded
@@ -81,6 +81,16 @@ class InvalidApiKey(GatewayError):
 class InsufficientScope(GatewayError):
     status, type, code = 403, "invalid_request_error", "insufficient_scope"
     default_message = "This API key is not authorized to invoke chat completions."
+
+
+class ContentBlocked(GatewayError):
+    """A content policy says no. By which rule is in the tenant's own record of the call, and nowhere else."""
+
+    status, type, code = 403, "invalid_request_error", "content_blocked"
+    default_message = "Your request was blocked by a content policy."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"x-should-retry": "false"})
 
 
 class ModelNotFound(GatewayError):

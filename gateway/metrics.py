@@ -31,6 +31,7 @@ QUEUED = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 ATTEMPTS = Counter("sekisho_upstream_attempts", "Tries of a backend", ["backend", "result"])
+POLICY_DECISIONS = Counter("sekisho_policy_decisions", "What content policies decided", ["policy", "action"])
 EJECTIONS = Counter("sekisho_backend_ejections", "Times that a backend was taken out", ["backend", "reason"])
 _STATES: Final = {"ejected": 0, "trial": 1, "unknown": 2, "healthy": 3}
 

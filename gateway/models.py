@@ -1,4 +1,4 @@
-"""The tables of how calls are served: backends, deployments with their pools, tenants' aliases; and what is yet to publish.
+"""The tables of how calls are served: backends, deployments and pools, aliases, content policies; what is yet to publish.
 
 Whoever writes these rows does so inside a transaction: the note that publishes them is in it too (config/publish.py).
 """
@@ -15,6 +15,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models.signals import post_save
 from django.dispatch import receiver
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
@@ -236,7 +237,7 @@ class ModelAlias(models.Model):
     """The model name a tenant's clients send. max_output_tokens None: the deployment's own limit.
 
     grants: privileged request fields this alias allows. defaults: request fields set where the client leaves them out.
-    canary: gets canary_percent of the calls in the place of deployment.
+    canary: gets canary_percent of the calls in the place of deployment. policies: names of content policies, see ContentPolicy.
     price_*: units of the installation's currency per million tokens; none: calls cost nothing. price_cached None: cached
     prompt tokens cost what the others do.
     """
@@ -254,6 +255,7 @@ class ModelAlias(models.Model):
     max_stops = models.PositiveSmallIntegerField(default=4, validators=[MaxValueValidator(MAX_STOPS)])
     grants = ArrayField(models.CharField(max_length=64, validators=[validate_grant]), default=list, blank=True)
     defaults = models.JSONField(default=dict, blank=True, validators=[validate_defaults])
+    policies = ArrayField(models.CharField(max_length=64), default=list, blank=True)
     price_prompt = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True, validators=PRICE_RANGE)
     price_cached = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True, validators=PRICE_RANGE)
     price_completion = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True, validators=PRICE_RANGE)
@@ -292,6 +294,15 @@ class ModelAlias(models.Model):
         if self.canary_percent and self.canary_id is None:
             text = _("A canary percent needs a canary: name its deployment, or give 0 percent.")
             raise ValidationError({NON_FIELD_ERRORS: text})
+
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        """Also those over several rows: that its policies are there."""
+        super().validate_constraints(exclude)
+        known = set(ContentPolicy.objects.nameable_by(self.tenant).values_list("name", flat=True))
+        if unknown := sorted(set(self.policies) - known):
+            facts = {"unknown": ", ".join(unknown), "known": ", ".join(sorted(known)) or "-"}
+            text = _("No such policy is published: %(unknown)s. There are: %(known)s.") % facts
+            raise ValidationError({"policies": text})
 
 
 class LimitQuerySet(models.QuerySet["Limit"]):
@@ -415,3 +426,101 @@ class Publication(models.Model):
 
     def __str__(self) -> str:
         return self.marker
+
+
+class ContentPolicyQuerySet(models.QuerySet["ContentPolicy"]):
+    def for_tenant(self, tenant: Tenant) -> Self:
+        """Its own; the platform's are not among them."""
+        return self.filter(tenant=tenant)
+
+    def published(self) -> Self:
+        return self.filter(published__isnull=False).select_related("published")
+
+    def nameable_by(self, tenant: Tenant) -> Self:
+        """What its aliases and keys may name: its own, and the platform's."""
+        return self.published().filter(models.Q(tenant=tenant) | models.Q(tenant=None))
+
+
+class ContentPolicy(models.Model):
+    """What text may pass, as its published version says; without one it is not there. tenant None: the platform's.
+
+    Aliases and keys name it, and mean the tenant's of that name before the platform's. is_everywhere: it applies to all calls
+    of its tenant, or of every tenant, unnamed. Written by config/policies.py.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, blank=True, related_name="policies")
+    name = models.CharField(_("name"), max_length=64, validators=[NAME])
+    is_everywhere = models.BooleanField(default=False)
+    published = models.ForeignKey(
+        "ContentPolicyVersion", models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+
+    objects = ContentPolicyQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name_plural = "content policies"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "name"], nulls_distinct=False, name="policy_name_unique_in_tenant"),
+            models.CheckConstraint(
+                condition=models.Q(name__regex=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), name="policy_name_form"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def label(self) -> str:
+        """As diffs, the audit trail and commands name it: `no-secrets`, `acme/no-secrets`."""
+        return f"{self.tenant.slug}/{self.name}" if self.tenant else self.name
+
+    def users(self) -> list[str]:
+        """What names it and could name no other in its place: `alias acme/general`, `key acme/ci`."""
+        others = ContentPolicy.objects.published().filter(name=self.name).exclude(pk=self.pk)
+        tenants = Tenant.objects.all()
+        if self.tenant_id is None:
+            tenants = tenants.exclude(pk__in=others.values("tenant"))
+        else:
+            tenants = tenants.filter(pk=self.tenant_id) if not others.filter(tenant=None).exists() else tenants.none()
+        names = {"policies__contains": [self.name], "tenant__in": tenants}
+        aliases = ModelAlias.objects.filter(**names).select_related("tenant")
+        rotated_away = models.Q(successor__isnull=False, expires_at__lte=timezone.now())
+        keys = ApiKey.objects.filter(**names, revoked_at=None).exclude(rotated_away).select_related("tenant")
+        users = {f"alias {row.tenant}/{row.name}" for row in aliases} | {f"key {row.tenant}/{row.name}" for row in keys}
+        return sorted(users)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """With all its versions. Raises ProtectedError while it has users: without it their calls would be refused."""
+        if users := self.users():
+            facts = {"name": self.name, "users": ", ".join(users)}
+            text = _("“%(name)s” is used by: %(users)s. Take its name out there first.") % facts
+            raise models.ProtectedError(text, set(users))  # type: ignore[arg-type] # labels: a name does not say whose
+        return super().delete(*args, **kwargs)
+
+
+class ContentPolicyVersion(models.Model):
+    """Rules as they are written (gateway/policy/rules.py). One that is no draft never changes, and goes only with its policy.
+
+    A trigger sees to that, and so it is PostgreSQL that deletes versions. created_by: as in the audit trail.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    policy = models.ForeignKey(ContentPolicy, models.DO_NOTHING, related_name="versions", db_constraint=False)
+    number = models.PositiveIntegerField()
+    rules = models.JSONField()
+    is_draft = models.BooleanField(default=False)
+    created_by = models.CharField(max_length=254)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["policy", "number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["policy", "number"], name="policy_version_number_once"),
+            models.UniqueConstraint(fields=["policy"], condition=models.Q(is_draft=True), name="policy_has_one_draft"),
+            models.CheckConstraint(condition=models.Q(number__gte=1), name="policy_version_from_one"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.policy} version {self.number}"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from time import monotonic
-from typing import Final
+from time import monotonic, sleep
+from typing import Any, Final
 
 from django.conf import settings
 
@@ -15,7 +15,9 @@ from gateway.api.errors import error_event
 from gateway.call import Call, in_time_s
 from gateway.config.documents import Deployment
 from gateway.endings import ending_of, error_of, recorded_code
-from gateway.exceptions import ClientLeft, GatewayError, UpstreamTimeout
+from gateway.exceptions import ClientLeft, ContentBlocked, GatewayError, UpstreamTimeout
+from gateway.policy.answer import AnswerGuard
+from gateway.policy.stream_guard import StreamGuard
 from gateway.upstream.answers import read_answer, shown
 from gateway.upstream.attempt import Attempt
 from gateway.upstream.client import UpstreamResponse
@@ -38,7 +40,7 @@ NewMeter = Callable[[Deployment], Meter]
 def relayed(call: Call, request: ChatRequest, new_meter: NewMeter, attempt: Attempt, answers: Answers) -> Relay:
     """A relay whose first event is there, or is only slow: until then the answer's status is open."""
     meter = new_meter(attempt.deployment)
-    told = _Told(call, meter, attempt, answers)
+    told = _Told(call, meter, attempt, answers, guard_of(call, request.n))
     keep_alive_s = min(settings.KEEP_ALIVE_COMMENT_S, in_time_s(call.patience_s or inf))
     relay = Relay(
         attempt.answer,
@@ -59,6 +61,7 @@ def relayed(call: Call, request: ChatRequest, new_meter: NewMeter, attempt: Atte
         first_event_deadline=attempt.first_token_deadline,
         stall_max_s=attempt.stall_max_s,
         keep_alive_s=keep_alive_s,
+        guard=told.guard,
     )
     if call.reservation is not None:
         lifecycle.settling().hold(call.request_id, partial(progress, call.reservation, meter))
@@ -70,14 +73,15 @@ def relayed(call: Call, request: ChatRequest, new_meter: NewMeter, attempt: Atte
 class _Told:
     """What a relay tells the call that it works for, whichever attempt the answer comes from by then."""
 
-    __slots__ = ("_answers", "_attempt", "_call", "_meter", "_refusal")
+    __slots__ = ("_answers", "_attempt", "_call", "_meter", "_refusal", "guard")
 
-    def __init__(self, call: Call, meter: Meter, attempt: Attempt, answers: Answers) -> None:
+    def __init__(self, call: Call, meter: Meter, attempt: Attempt, answers: Answers, guard: StreamGuard | None) -> None:
         self._call = call
         self._meter = meter
         self._attempt = attempt
         self._answers = answers
         self._refusal: GatewayError | None = None
+        self.guard = guard
 
     def of_the_first_event(self) -> None:
         self._call.first_token_ms = self._call.elapsed_ms()
@@ -97,10 +101,19 @@ class _Told:
     def of_the_end(self, outcome: Outcome, failure: str | None) -> None:
         if isinstance(self._refusal, UpstreamTimeout):
             outcome = "timeout"
+        if self.guard is not None:
+            self._call.decisions += self.guard.decisions
         finish(self._call, self._attempt, outcome, self._meter.usage(), failure=failure, refusal=self._refusal)
 
     def error_event(self, failure: str) -> bytes:
         return error_event(self._refusal or error_of(failure, self._call.alias))
+
+
+def guard_of(call: Call, choices: int) -> StreamGuard | None:
+    """None where no output rule applies to this call: its events pass unread."""
+    if call.rules is None or call.masks is None or not call.rules.looks_at_output:
+        return None
+    return StreamGuard(call.rules, call.masks, choices)
 
 
 def whole(call: Call, new_meter: NewMeter, attempt: Attempt, _answers: Answers) -> bytes:
@@ -111,14 +124,28 @@ def whole(call: Call, new_meter: NewMeter, attempt: Attempt, _answers: Answers) 
         raise UpstreamStalled("half an answer") from None
     answer = read_answer(body)
     attempt.answer.close(reuse=True)
+    is_blocked = not guarded(call, answer)
     body = shown(answer, completion_id=f"chatcmpl-{call.request_id}", alias=call.alias, created_s=int(call.created_s))
     meter = new_meter(attempt.deployment)
     meter.note_answer(answer.get("usage"), completion_estimate_tokens=len(body) // BYTES_A_TOKEN)
     usage = meter.usage()
     tokens = usage.completion_tokens // len(answer["choices"])
     pace.note(attempt.deployment.name, tokens=tokens, seconds=attempt.elapsed_s())
+    if is_blocked:
+        finish(call, attempt, "completed", usage, refusal=ContentBlocked())
+        raise ContentBlocked
     finish(call, attempt, "completed", usage)
     return body
+
+
+def guarded(call: Call, answer: dict[str, Any]) -> bool:
+    """Leave in a whole answer what the call's output rules let pass; False: nothing of it."""
+    if call.rules is None or call.masks is None or not call.rules.looks_at_output:
+        return True
+    guard = AnswerGuard(call.rules, call.masks, pause=partial(sleep, 0))
+    guard.take(answer)
+    call.decisions += guard.decisions
+    return not guard.is_blocked
 
 
 def finish(
@@ -139,7 +166,8 @@ def finish(
     ending = failure or ending_of(outcome, usage)
     attempt.end(ending, is_its_fault=monotonic() < call.deadline)
     code = refusal.recorded_code if refusal else recorded_code(ending, call.alias)
-    call.end(status=200, outcome=outcome, error_code=code, usage=usage)
+    status = refusal.status if isinstance(refusal, ContentBlocked) else 200
+    call.end(status=status, outcome=outcome, error_code=code, usage=usage)
 
 
 def progress(reservation: Reservation, meter: Meter) -> Progress:

@@ -57,6 +57,7 @@ class UsageEvent:
     limits: list[dict[str, Any]] | None = None  # as seen: subject, name, limit, used, reserved, max, mode
     queue_ms: int = 0
     clamped: bool = False  # the output was shortened to what a limit had left
+    policy: list[dict[str, Any]] | None = None  # decisions of content policies; last {"more": n} where n are left out
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ COLUMNS: Final = (
     "request_id", "created_at", "tenant_id", "key_id", "prompt_tokens", "cached_tokens", "completion_tokens",
     "reserved_tokens", "cost_nano", "first_token_ms", "duration_ms", "queue_ms", "part", "status", "attempts", "stream",
     "clamped", "tenant", "key_name", "alias", "deployment", "backend", "outcome", "error_code", "usage_source",
-    "client_request_id", "end_user", "metadata", "limits", "price",
+    "client_request_id", "end_user", "metadata", "limits", "price", "policy",
 )  # fmt: skip
 
 _RACES: Final = ("23505", "40001", "40P01")  # unique violation, serialization failure, deadlock
@@ -86,7 +86,7 @@ def _line(e: UsageEvent) -> str:
         f"{e.request_id}\t{time_cell(e.created_s)}\t{e.tenant_id}\t{e.key_id}\t{e.prompt_tokens}\t{e.cached_tokens}\t"
         f"{e.completion_tokens}\t{e.reserved_tokens}\t{e.cost_nano}\t{first_token}\t{e.duration_ms}\t{e.queue_ms}\t{e.part}\t"
         f"{e.status}\t{e.attempts}\t{e.stream}\t{e.clamped}\t{texts}\t"
-        f"{json_cell(e.metadata)}\t{json_cell(e.limits)}\t{json_cell(e.price)}\n"
+        f"{json_cell(e.metadata)}\t{json_cell(e.limits)}\t{json_cell(e.price)}\t{json_cell(e.policy)}\n"
     )
 
 

@@ -50,9 +50,15 @@ class UsageRecord(models.Model):
     metadata = models.JSONField(null=True)
     limits = models.JSONField(null=True)  # as the call saw them
     price = models.JSONField(null=True)  # pico-units a token, at the time
+    policy = models.JSONField(null=True)  # what content policies decided; null: nothing
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["tenant_id", "created_at"], name="usage_record_tenant_time")]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "created_at"], name="usage_record_tenant_time"),
+            models.Index(
+                fields=["tenant_id", "created_at"], name="usage_record_policy", condition=models.Q(policy__isnull=False)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.request_id} part {self.part}"

@@ -1,4 +1,4 @@
-"""Every question about usage, answered from the rollups; one call's story, from the ledger. Plain dicts, ready for JSON."""
+"""Every question about usage, from the rollups; from the ledger one call's story, and what policies did. Dicts, for JSON."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -124,7 +124,56 @@ def request_story(parts: Sequence[UsageRecord]) -> dict[str, Any]:
         "first_token_ms": last.first_token_ms,
         "duration_ms": last.duration_ms,
         "limits": [_limit_seen(limit, last) for limit in last.limits or []],
-        "policy": [],
+        **_decided(last),
+    }
+
+
+def policy_report(
+    tenant: Tenant,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    bucket: Span = "day",
+    now: datetime | None = None,
+) -> list[dict[str, Any]]:
+    """How often each rule did what, by bucket as in usage_report, oldest first: what a monitored rule would have blocked.
+
+    decisions: as many as there were; calls: in how many calls. Of a call with very many decisions the first hundred count.
+    Raises as usage_report.
+    """
+    edges = _edges(start, end, bucket, _zone(tenant), now or timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH call AS (
+                SELECT DISTINCT ON (request_id) request_id, created_at, policy FROM usage_usagerecord
+                WHERE tenant_id = %(tenant)s AND created_at >= %(start)s AND created_at < %(end)s AND policy IS NOT NULL
+                    AND jsonb_typeof(policy) = 'array'
+                ORDER BY request_id, part DESC
+            )
+            SELECT width_bucket(created_at, %(edges)s::timestamptz[]), one->>'policy', (one->>'version')::int, one->>'rule',
+                one->>'kind', one->>'action', count(*), count(DISTINCT request_id)
+            FROM call CROSS JOIN jsonb_array_elements(policy) AS one WHERE one ? 'rule'
+            GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT %(most)s
+            """,
+            {"edges": edges, "tenant": tenant.pk, "start": edges[0], "end": edges[-1], "most": ROWS_MOST + 1},
+        )
+        found = cursor.fetchall()
+    if len(found) > ROWS_MOST:
+        raise ReportTooLarge(f"More than {ROWS_MOST} rows: ask for a shorter time or a longer bucket.")
+    ends = [edge.isoformat() for edge in edges]
+    names = ("policy", "version", "rule", "kind", "action", "decisions", "calls")
+    return [
+        {"start": ends[number - 1], "end": ends[number], **dict(zip(names, values, strict=True))} for number, *values in found
+    ]
+
+
+def _decided(call: UsageRecord) -> dict[str, Any]:
+    """What content policies decided, in `policy`; how many more decisions there were, in `policy_more`."""
+    told = call.policy or []
+    return {
+        "policy": [{"start": None, "end": None} | decision for decision in told if "more" not in decision],
+        "policy_more": sum(decision.get("more", 0) for decision in told),
     }
 
 

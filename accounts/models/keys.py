@@ -26,6 +26,7 @@ def validate_network(text: str) -> None:
 class ApiKey(models.Model):
     """aliases None: all of the tenant's. expires_at None: never. revoked_at: from then on, for ever, refused.
 
+    policies: names of content policies its calls must pass; whether these exist is asked by the doors, not here.
     A rotated key has a successor and an expiry at the end of the overlap. Keys are revoked, never deleted one by one.
     """
 
@@ -41,6 +42,7 @@ class ApiKey(models.Model):
     is_imported = models.BooleanField(default=False, editable=False)
     scopes = ArrayField(models.CharField(max_length=32, choices=[(s, s) for s in SCOPES]))
     aliases = ArrayField(models.CharField(max_length=128), null=True, blank=True)
+    policies = ArrayField(models.CharField(max_length=64), default=list, blank=True)
     networks = ArrayField(models.CharField(max_length=43, validators=[validate_network]), default=list, blank=True)
     error_dialect = models.CharField(max_length=8, choices=ErrorDialect, null=True, blank=True)  # noqa: DJ001 - null: the tenant's
     expires_at = models.DateTimeField(null=True, blank=True)

@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 from gateway import lifecycle
 from gateway.api import cors
 from gateway.call import Call
+from gateway.endings import outcome_of
 from usage.events import Outcome
 
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
@@ -46,13 +47,10 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
 
 def _outcome(call: Call, status: int) -> tuple[Outcome, str | None]:
     """How a call ended that no relay and no plain answer has ended already."""
+    outcome = outcome_of(call.error, status, client_left=call.client_left)
     if call.client_left:
-        return "client_left", "client_left"
-    if call.error is None:
-        return "completed", None
-    if status == 504:
-        return "timeout", call.error.recorded_code
-    return ("failed" if status >= 500 else "refused"), call.error.recorded_code
+        return outcome, "client_left"
+    return outcome, None if call.error is None else call.error.recorded_code
 
 
 def _seconds(text: str | None) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from gateway import exceptions
 from gateway.api.fields import FIELDS, REQUIRED, Field
 from gateway.exceptions import GatewayError
+from gateway.policy.rules import ACTIONS, SURFACES
 from usage.events import Outcome, UsageSource
 from usage.limits import NAMES, SUBJECTS
 from usage.spans import SPANS
@@ -19,6 +20,7 @@ _CALL_ERRORS: Final[tuple[type[GatewayError], ...]] = (
     exceptions.ContextLengthExceeded,
     exceptions.InvalidApiKey,
     exceptions.InsufficientScope,
+    exceptions.ContentBlocked,
     exceptions.ModelNotFound,
     exceptions.RequestTooLarge,
     exceptions.UnsupportedMediaType,
@@ -295,6 +297,21 @@ _LIMIT_LIST: Final = _object(
         },
     }
 )
+_PLACE: Final = {"type": ["integer", "null"], "description": "Characters into the texts of the surface."}
+_DECISION: Final = _object(
+    {
+        "policy": _STRING,
+        "version": _COUNT,
+        "rule": _STRING,
+        "kind": _STRING,
+        "action": {"enum": list(ACTIONS)},
+        "surface": {"enum": list(SURFACES)},
+        "start": _PLACE,
+        "end": _PLACE,
+        "is_failure": {"type": "boolean", "description": "A judge gave no answer in time."},
+    },
+    required=("policy", "version", "rule", "kind", "action", "surface", "start", "end"),
+)
 _PAST_REQUEST: Final = _object(
     {
         "object": {"const": "request"},
@@ -316,6 +333,7 @@ _PAST_REQUEST: Final = _object(
         "first_token_ms": {"type": ["integer", "null"]},
         "duration_ms": _COUNT,
         "limits": {"type": "array", "items": _object(_LIMIT)},
-        "policy": {"type": "array"},
+        "policy": {"type": "array", "items": _DECISION},
+        "policy_more": _COUNT,
     }
 )

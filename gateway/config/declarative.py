@@ -16,7 +16,7 @@ from gateway.config.limits import PRICES, as_mapping, plain
 from gateway.config.plan import Planner
 from gateway.config.source import InvalidFile, Place, Problem, Refused
 from gateway.config.steps import Change, Minted, Step
-from gateway.models import Backend, Deployment, ModelAlias, PoolMember
+from gateway.models import Backend, ContentPolicy, Deployment, ModelAlias, PoolMember
 
 _LOCK: Final = 0x5365_6B69_7368_6F03  # beside those of accounts.audit and publish.py
 HEADER: Final = """\
@@ -63,6 +63,7 @@ def export() -> str:
     content = {
         "backends": [_backend(row) for row in Backend.objects.order_by("name")],
         "deployments": [_deployment(row) for row in deployments],
+        "policies": _policies(None),
         "tenants": [_tenant(row) for row in Tenant.objects.prefetch_related("limits").order_by("slug")],
     }
     return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
@@ -111,10 +112,17 @@ def _tenant(row: Tenant) -> dict[str, Any]:
     return {
         **{name: getattr(row, name) for name in TENANT.fields if name != "limits"},
         "limits": _limits(row),
+        "policies": _policies(row),
         "aliases": [_alias(alias) for alias in aliases],
         "keys": [_key(key) for key in keys],
         "members": [{"email": member.user.email, "role": member.role} for member in members],
     }
+
+
+def _policies(tenant: Tenant | None) -> list[dict[str, Any]]:
+    """The published versions; of a policy that has none there is nothing to write."""
+    rows = ContentPolicy.objects.published().filter(tenant=tenant).order_by("name")
+    return [{"name": row.name, "everywhere": row.is_everywhere, "rules": row.published.rules} for row in rows if row.published]
 
 
 def _alias(row: ModelAlias) -> dict[str, Any]:

@@ -3,30 +3,33 @@
 publish.py writes them, directory.py reads them; nothing else knows their form. Keys of Redis:
 
     sekisho:config:marker            an id; there while Redis holds the whole configuration
-    sekisho:config:platform          Platform: backends, deployments, every tenant's CORS origins
-    sekisho:config:tenant:<id>       Tenant with its aliases
+    sekisho:config:platform          Platform: backends, deployments, its content policies, every tenant's CORS origins
+    sekisho:config:tenant:<id>       Tenant with its aliases and content policies
     sekisho:config:key:<lookup id>   Key
     sekisho:config:changes           stream: what changed, {"kind": platform|tenant|key|all, "id": ...}
 
 A document of a newer release may carry names this one does not know: they are dropped, so that gateways and portals can
-be upgraded one by one.
+be upgraded one by one. But a content policy that cannot be read in whole is kept as one that lets no call pass.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import orjson
 
+from gateway.policy.rules import Policy, RulesRefused, parse_rules
 from usage.limits import NAMES, Limit
 
 MARKER: Final = "sekisho:config:marker"
 PLATFORM: Final = "sekisho:config:platform"
 CHANGES: Final = "sekisho:config:changes"
 CHANGES_KEPT: Final = 10_000
+POLICIES_KEPT: Final = 256  # compiled ones, by what they say
 
 ErrorDialect = Literal["openai", "detail", "both"]
 UnknownFields = Literal["drop", "reject", "pass"]
@@ -142,6 +145,7 @@ class Alias:
     limits: tuple[Limit, ...] = ()
     canary: str | None = None
     canary_percent: int = 0
+    policies: tuple[str, ...] = ()  # the tenant's of that name, else the platform's: config/bindings.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ class Tenant:
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
     store_out: StoreOut = "closed"  # with Redis out: refuse calls, or let each worker enforce its share of the limits
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,7 @@ class Key:
     networks: tuple[IPv4Network | IPv6Network, ...]  # empty: from anywhere
     error_dialect: ErrorDialect | None
     limits: tuple[Limit, ...] = ()
+    policies: tuple[str, ...] = ()  # as an alias's
 
     def is_usable(self, *, now_s: float) -> bool:
         return self.is_active and (self.expires_at_s is None or now_s < self.expires_at_s)
@@ -201,6 +207,7 @@ class Platform:
     cors_origins: frozenset[str] = frozenset()  # the union of all tenants': a preflight carries no key
     has_imported_keys: bool = False  # without one, a key text of foreign form is refused without a look-up
     backends: Mapping[str, Backend] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
 
 def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
@@ -218,7 +225,7 @@ def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
         )
         for d in data["deployments"]
     }
-    return Platform(deployments, frozenset(data["cors_origins"]), data["has_imported_keys"], backends)
+    return Platform(deployments, frozenset(data["cors_origins"]), data["has_imported_keys"], backends, policies=_policies(data))
 
 
 def load_tenant(document: bytes) -> Tenant:
@@ -229,6 +236,7 @@ def load_tenant(document: bytes) -> Tenant:
             "cors_origins": frozenset(data["cors_origins"]),
             "aliases": {alias["name"]: _alias(alias) for alias in data["aliases"]},
             "limits": _limits(data),
+            "policies": _policies(data),
         }
     )
 
@@ -242,8 +250,27 @@ def load_key(document: bytes) -> Key:
             "aliases": None if data["aliases"] is None else frozenset(data["aliases"]),
             "networks": tuple(ip_network(n) for n in data["networks"]),
             "limits": _limits(data),
+            "policies": tuple(data.get("policies", ())),
         }
     )
+
+
+def load_policy(data: Mapping[str, Any]) -> Policy:
+    """A published version, as a part of a document.
+
+    One that says the same is the same object: what else of a tenant changes must not have its rules compiled anew.
+    """
+    return _policy(orjson.dumps(data))
+
+
+@lru_cache(maxsize=POLICIES_KEPT)
+def _policy(document: bytes) -> Policy:
+    data = orjson.loads(document)
+    try:
+        rules, is_readable = parse_rules(data["rules"], is_published=True), True
+    except RulesRefused:  # of a release that knows more kinds
+        rules, is_readable = (), False
+    return Policy(data["name"], data["version"], rules, data["is_everywhere"], is_readable)
 
 
 def _backend(data: Mapping[str, Any], decrypt: Callable[[str], str]) -> Backend:
@@ -259,6 +286,7 @@ def _alias(data: Mapping[str, Any]) -> Alias:
             "grants": frozenset(data["grants"]),
             "price": None if price is None else Price(**_known(Price, price)),
             "limits": _limits(data),
+            "policies": tuple(data.get("policies", ())),
         }
     )
 
@@ -266,6 +294,10 @@ def _alias(data: Mapping[str, Any]) -> Alias:
 def _limits(data: Mapping[str, Any]) -> tuple[Limit, ...]:
     """Those of the kinds this release knows."""
     return tuple(Limit(**_known(Limit, limit)) for limit in data.get("limits", ()) if limit["name"] in NAMES)
+
+
+def _policies(data: Mapping[str, Any]) -> dict[str, Policy]:
+    return {policy["name"]: load_policy(policy) for policy in data.get("policies", ())}
 
 
 def _known(document_class: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The form of the configuration file: which sections, fields and values there are. Reads no table and writes none.
 
     backends:    [{name, url, api_key_env | api_key, draining}]
+    policies:    [{name, everywhere, rules}]
     deployments:
       - name, served_model, max_model_len, schedules_by_priority, max_concurrent_calls, fallback, context_fallback,
         first_token_max_s, stall_max_s, queue_max_s
@@ -8,13 +9,14 @@
     tenants:
       - slug, name, error_dialect, unknown_fields, time_zone, priority, is_active, cors_origins, store_out,
         usage_retention_days, limits
+        policies: as above
         aliases: [{name, deployment, canary, canary_percent, max_output_tokens, display_name, description, max_choices,
-                   max_stops, grants, defaults, price, limits}]
-        keys:    [{name, secret_env | secret, scopes, aliases, networks, expires_at, error_dialect, limits}]
+                   max_stops, grants, defaults, price, limits, policies}]
+        keys:    [{name, secret_env | secret, scopes, aliases, networks, expires_at, error_dialect, limits, policies}]
         members: [{email, role}]
 
-What it leaves out is left alone; `limits` that are given are all there are. Limits and prices: limits.py. Ranges and forms
-are the models' own and checked there (plan.py).
+What it leaves out is left alone; `limits` and `rules` that are given are all there are. Limits and prices: limits.py; rules:
+gateway/policy/rules.py. Aliases and keys give policies by name. Ranges and forms are the models' own, checked there (plan.py).
 """
 
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ from accounts.models.tenants import ORIGIN, ErrorDialect, StoreOut, UnknownField
 from accounts.roles import Role
 from accounts.scopes import SCOPES
 from gateway.config.limits import limits, price
+from gateway.config.policy_rules import rules
 from gateway.config.readers import (
     Reader,
     boolean,
@@ -129,6 +132,7 @@ POOL_MEMBER: Final = Kind(
     {"backend": text, "weight": integer, "tier": integer, "max_concurrent_calls": nullable(integer)},
     required=("backend",),
 )
+POLICY: Final = Kind("policy", "name", {"name": text, "everywhere": boolean, "rules": rules}, required=("name", "rules"))
 DEPLOYMENT: Final = Kind(
     "deployment",
     "name",
@@ -164,6 +168,7 @@ ALIAS: Final = Kind(
         "defaults": mapping,
         "price": nullable(price),
         "limits": limits,
+        "policies": listed(text),
     },
     required=("name", "deployment"),
 )
@@ -180,6 +185,7 @@ KEY: Final = Kind(
         "expires_at": nullable(moment),
         "error_dialect": nullable(one_of(ErrorDialect.values)),
         "limits": limits,
+        "policies": listed(text),
     },
     required=("name",),
 )
@@ -201,6 +207,8 @@ TENANT: Final = Kind(
         "limits": limits,
     },
     required=("slug",),
-    parts={"aliases": ALIAS, "keys": KEY, "members": MEMBER},
+    parts={"policies": POLICY, "aliases": ALIAS, "keys": KEY, "members": MEMBER},
 )
-FILE: Final = Kind("file", "", {}, parts={"backends": BACKEND, "deployments": DEPLOYMENT, "tenants": TENANT})
+FILE: Final = Kind(
+    "file", "", {}, parts={"backends": BACKEND, "deployments": DEPLOYMENT, "policies": POLICY, "tenants": TENANT}
+)

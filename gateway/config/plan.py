@@ -14,7 +14,7 @@ from accounts import issuing
 from accounts.audit import MASK
 from accounts.keys import is_importable, matches, peppers
 from accounts.models import ApiKey, Membership, Tenant, User
-from gateway.config import fallbacks, pools
+from gateway.config import fallbacks, policy_steps, pools
 from gateway.config.documents import base_url
 from gateway.config.file_format import Entry
 from gateway.config.limits import PRICES, differences, plain
@@ -22,7 +22,7 @@ from gateway.config.source import known_names
 from gateway.config.steps import BY, Change, Draft, Minted, Step, record, removal, revocation
 from gateway.models import Backend, Deployment, Limit, ModelAlias, fallback_problems, users_first
 
-_TERMS: Final = ("scopes", "aliases", "networks", "expires_at", "error_dialect")
+_TERMS: Final = ("scopes", "aliases", "networks", "expires_at", "error_dialect", "policies")
 
 
 class Planner:
@@ -44,15 +44,23 @@ class Planner:
         for entry in self._entries("backends"):
             self._plan_backend(entry)
         self._plan_deployments()
+        of_platform = policy_steps.plan(self._file, None, prune=prune)
+        self._steps += of_platform.steps
         for entry in self._entries("tenants"):
             tenant = self._plan_tenant(entry)
+            policies = policy_steps.plan(entry, tenant, prune=prune)
+            self._steps += policies.steps
+            for part in (*entry.parts.get("aliases", ()), *entry.parts.get("keys", ())):
+                policy_steps.refuse_unknown(part, of_platform.names | policies.names)
             self._plan_aliases(tenant, entry, prune=prune)
             self._plan_keys(tenant, entry, prune=prune)
             self._plan_members(tenant, entry)
+            self._steps += policies.removals
         if prune:  # users before what they use
             self._prune("tenants", dict(sorted(self._tenants.items())))
             self._prune("deployments", {name: self._deployments[name] for name in users_first(self._deployments.values())})
             self._prune("backends", dict(sorted(self._backends.items())))
+        self._steps += of_platform.removals
         return self._steps
 
     def _entries(self, section: str) -> tuple[Entry, ...]:

@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import ApiKey, Tenant
 from gateway.config.documents import CHANGES, CHANGES_KEPT, MARKER, key_key, tenant_key
 from gateway.config.rows import Document, all_documents, noted_documents
-from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember, Publication
+from gateway.models import Backend, ConfigChange, ContentPolicy, Deployment, Limit, ModelAlias, PoolMember, Publication
 from usage.store import RedisError, connect
 
 Kind = ConfigChange.Kind
@@ -84,7 +84,7 @@ def publish_all() -> None:
 
 def connect_signals() -> None:
     """Note every change of a row that a document shows."""
-    for model in (Tenant, ApiKey, Backend, Deployment, PoolMember, ModelAlias, Limit):
+    for model in (Tenant, ApiKey, Backend, Deployment, PoolMember, ModelAlias, Limit, ContentPolicy):
         post_save.connect(_note_row, sender=model, dispatch_uid="publish-saved")
         post_delete.connect(_note_row, sender=model, dispatch_uid="publish-deleted")
 
@@ -98,6 +98,8 @@ def _note_row(instance: models.Model, update_fields: frozenset[str] | None = Non
         note(Kind.TENANT, str(instance.tenant_id))
     elif isinstance(instance, ApiKey):
         note(Kind.KEY, instance.lookup_id)
+    elif isinstance(instance, ContentPolicy) and instance.tenant_id is not None:
+        note(Kind.TENANT, str(instance.tenant_id))
     elif isinstance(instance, Limit):
         _note_limit(instance)
     else:

@@ -9,7 +9,7 @@ from django.db.models import Prefetch, QuerySet
 
 from accounts.models import ApiKey, Tenant
 from gateway.config.documents import PLATFORM, key_key, tenant_key
-from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember
+from gateway.models import Backend, ConfigChange, ContentPolicy, Deployment, Limit, ModelAlias, PoolMember
 
 Kind = ConfigChange.Kind
 AT_ONCE: Final = 1000
@@ -50,7 +50,10 @@ def all_documents() -> Iterator[Document]:
 
 def _tenants() -> QuerySet[Tenant]:
     aliases = ModelAlias.objects.select_related("deployment", "canary").prefetch_related("limits").order_by("name")
-    return Tenant.objects.prefetch_related("limits", Prefetch("aliases", queryset=aliases))
+    policies = ContentPolicy.objects.published().order_by("name")
+    return Tenant.objects.prefetch_related(
+        "limits", Prefetch("aliases", queryset=aliases), Prefetch("policies", queryset=policies)
+    )
 
 
 def _keys() -> QuerySet[ApiKey]:
@@ -70,6 +73,7 @@ def _platform_document() -> Document:
         "deployments": [_deployment(deployment) for deployment in deployments],
         "cors_origins": sorted({origin for tenant in origins for origin in tenant}),
         "has_imported_keys": ApiKey.objects.filter(is_imported=True, revoked_at=None).exists(),
+        "policies": [policy_facts(row) for row in ContentPolicy.objects.published().filter(tenant=None).order_by("name")],
     }
     return Document(Kind.PLATFORM, "", PLATFORM, _dump(body))
 
@@ -109,6 +113,14 @@ def _member(member: PoolMember) -> dict[str, Any]:
     }
 
 
+def policy_facts(row: ContentPolicy) -> dict[str, Any]:
+    """row: one that is published."""
+    version = row.published
+    if version is None:
+        raise ValueError(f"{row.label} is not published.")
+    return {"name": row.name, "version": version.number, "rules": version.rules, "is_everywhere": row.is_everywhere}
+
+
 def _tenant_document(tenant_id: str, tenant: Tenant | None) -> Document:
     body = None
     if tenant is not None:
@@ -125,6 +137,7 @@ def _tenant_document(tenant_id: str, tenant: Tenant | None) -> Document:
             "aliases": [_alias(alias) for alias in tenant.aliases.all()],
             "limits": _limits(tenant.limits.all()),
             "store_out": tenant.store_out,
+            "policies": [policy_facts(row) for row in tenant.policies.all()],
         }
     return Document(Kind.TENANT, tenant_id, tenant_key(tenant_id), _dump(body))
 
@@ -145,6 +158,7 @@ def _alias(alias: ModelAlias) -> dict[str, Any]:
         "limits": _limits(alias.limits.all()),
         "canary": alias.canary.name if alias.canary else None,
         "canary_percent": alias.canary_percent,
+        "policies": sorted(alias.policies),
     }
 
 
@@ -178,6 +192,7 @@ def _key_document(lookup_id: str, key: ApiKey | None) -> Document:
             "networks": key.networks,
             "error_dialect": key.error_dialect,
             "limits": _limits(key.limits.all()),
+            "policies": sorted(key.policies),
         }
     return Document(Kind.KEY, lookup_id, key_key(lookup_id), _dump(body))
 

@@ -83,7 +83,9 @@ def _steps(deltas: Sequence[str]) -> tuple[Step, ...]:
 
 def _text(asked: Ask, knobs: Knobs, index: int) -> Choice:
     prompt, seed = asked.last_user_text, asked.seed + index
-    if asked.ignores_eos or knobs.tokens:
+    if knobs.says:
+        pieces = tuple(tokens.split(knobs.says))
+    elif asked.ignores_eos or knobs.tokens:
         wanted = asked.max_tokens if asked.ignores_eos else knobs.tokens
         pieces = texts.exactly(prompt, seed, wanted if asked.ignores_eos else wanted - 1)
     else:

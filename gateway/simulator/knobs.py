@@ -29,6 +29,7 @@ class Knobs:
     tokens_per_s: float = _knob(0.0, "pace of one choice; 0: as fast as possible")
     speed: float = _knob(1.0, "so many times as fast as first_token_ms and tokens_per_s say")
     tokens: int = _knob(0, "completion tokens exactly, unless the request's own limit is lower; 0: a natural length")
+    says: str = _knob("", "the text of the answer; without it some sentences about itself")
     reasoning_tokens: int = _knob(0, "so many of the tokens are reasoning")
     max_num_seqs: int = _knob(1024, "choices that run at once; others wait", is_global=True)
     max_queued: int = _knob(0, "running and waiting together above which 503 is answered; 0: no limit", is_global=True)

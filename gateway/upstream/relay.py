@@ -6,10 +6,11 @@ from math import inf
 from time import monotonic
 from typing import Final
 
+from gateway.policy.stream_guard import StreamGuard
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.errors import GenerationAborted, UpstreamAborted, UpstreamCut, UpstreamError, UpstreamSilence
 from gateway.upstream.metering import Meter
-from gateway.upstream.sse import EventKind, EventRewriter, EventSplitter, event_data
+from gateway.upstream.sse import DONE, EventKind, EventRewriter, EventSplitter, event_data
 from usage.events import Outcome
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -35,13 +36,13 @@ class Relay:
     is_broken_off: where the call was cancelled, did this gateway do it, and not the client?
     deadline, first_event_deadline: monotonic seconds, for the whole answer and for its first event. stall_max_s: the longest
     silence between two events; a few bytes of one do not break it. keep_alive_s: silence after which the client
-    gets a comment.
+    gets a comment. guard: lets the events pass, or what of them may; where it ends the answer the backend is stopped.
     """
 
     __slots__ = (
-        "_deadline", "_error_event", "_failure", "_has_ended", "_is_broken_off", "_is_quiet", "_keep_alive_s", "_meter",
-        "_on_end", "_on_first_event", "_outcome", "_ready", "_response", "_rewriter", "_splitter", "_stall_max_s",
-        "_take_over", "_whole_deadline", "first_event_at_s",
+        "_deadline", "_error_event", "_failure", "_guard", "_has_ended", "_is_broken_off", "_is_quiet", "_is_stopped",
+        "_keep_alive_s", "_meter", "_on_end", "_on_first_event", "_outcome", "_ready", "_response", "_rewriter", "_splitter",
+        "_stall_max_s", "_take_over", "_whole_deadline", "first_event_at_s",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what one answer is, each by its name
@@ -59,6 +60,7 @@ class Relay:
         first_event_deadline: float = inf,
         stall_max_s: float = inf,
         keep_alive_s: float = 15.0,
+        guard: StreamGuard | None = None,
     ) -> None:
         self._response = response
         self._splitter = EventSplitter()
@@ -73,6 +75,8 @@ class Relay:
         self._whole_deadline = deadline
         self._stall_max_s = stall_max_s
         self._keep_alive_s = keep_alive_s
+        self._guard = guard
+        self._is_stopped = False  # by the guard, before its backend was done
         self._ready: list[bytes] = []  # events to send
         self._outcome: Outcome | None = None
         self._failure: str | None = None
@@ -128,7 +132,7 @@ class Relay:
         outcome = self._outcome or "client_left"
         if outcome == "client_left":
             self._meter_rest()
-        self._response.close(reuse=outcome == "completed")
+        self._response.close(reuse=outcome == "completed" and not self._is_stopped)
         self._on_end(outcome, self._failure)
 
     def cancel(self) -> None:
@@ -166,6 +170,8 @@ class Relay:
                 error = last
             else:
                 self._splitter = EventSplitter()
+                if self._guard is not None:
+                    self._guard.restart()
                 self._deadline = min(self._whole_deadline, deadline)
                 return True
         if isinstance(error, UpstreamSilence):
@@ -206,11 +212,22 @@ class Relay:
             elif kind is _ABORTED:
                 self._meter.note_content(event)
                 raise GenerationAborted
+            if self._guard is not None and kind is _CONTENT:
+                shown = self._guard.take(shown)
             if shown:
                 self._ready.append(shown)
+            if self._guard is not None and self._guard.is_over:
+                self._stop()
+                break
             if kind is _DONE:
                 self._outcome = "completed"
                 break
+
+    def _stop(self) -> None:
+        """The guard lets nothing more pass: end as a whole answer does, with what was used so far."""
+        self._ready += [self._rewriter.usage_event(self._meter.usage()), DONE]
+        self._outcome = "completed"
+        self._is_stopped = True
 
     def _meter_rest(self) -> None:
         """Nobody reads on, but the backend has generated all that it sent until it knew."""

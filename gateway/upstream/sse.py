@@ -6,16 +6,19 @@ here, is its bytes without the blank line that ends it.
 
 import re
 from enum import Enum, auto
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from gateway.upstream.errors import MalformedStream, UpstreamReported
 from gateway.upstream.refusals import in_own_words
 
+if TYPE_CHECKING:
+    from gateway.upstream.metering import Usage
+
 EVENT_MAX_BYTES: Final = 16 * 1024 * 1024
 BLANK_LINE: Final = b"\n\n"
-_DONE_SHOWN: Final = b"data: [DONE]\n\n"
+DONE: Final = b"data: [DONE]\n\n"
 
 _BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
 # Keys stand in this order in every event of vLLM; what follows is the first choice. Names with escapes take the parse path.
@@ -119,6 +122,25 @@ class EventRewriter:
             return _CONTENT, self._shown_head + event[self._head_bytes :] + BLANK_LINE
         return _CONTENT, self._shown_head + choices[self._head_bytes :] + b"}]}\n\n"
 
+    def usage_event(self, usage: "Usage") -> bytes:
+        """The last event of a stream that we end ourselves: what the backend was not asked for any more."""
+        if not self._shows_usage:
+            return b""
+        counts = {
+            "prompt_tokens": usage.prompt_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            "completion_tokens": usage.completion_tokens,
+        }
+        body = {
+            "id": self._completion_id,
+            "object": "chat.completion.chunk",
+            "created": self._created_s or 0,
+            "model": self._alias,
+            "choices": [],
+            "usage": counts,
+        }
+        return b"data: %b\n\n" % orjson.dumps(body)
+
     def _learn_head(self, event: bytes) -> bool:
         match = _HEAD.match(event)
         if match is None:
@@ -139,7 +161,7 @@ class EventRewriter:
         if data is None:
             return _NOTHING, b""
         if data == b"[DONE]":
-            return _DONE, _DONE_SHOWN
+            return _DONE, DONE
         body = _chat_event(data)
         for key in _HIDDEN_KEYS:
             body.pop(key, None)

@@ -50,7 +50,7 @@ def test_issued_key_is_found_and_verified_by_its_text(acme: Tenant, acme_admin: 
 
 def test_issuing_records_who_and_what(acme: Tenant, acme_admin: User) -> None:
     end = timezone.now() + HOUR
-    terms = Terms("ci", ["usage", "chat", "chat"], ["b", "a"], ["192.0.2.0/24"], "detail", end)
+    terms = Terms("ci", ["usage", "chat", "chat"], ["b", "a"], ["192.0.2.0/24"], "detail", end, ["secrets", "calm", "calm"])
     key, text = issuing.issue(acme, terms, actor=acme_admin, address="192.0.2.7", request_id="r1")
     event = last_event()
     assert (event.verb, event.target, event.tenant, event.before) == ("key.issued", f"key {key}", acme, None)
@@ -63,6 +63,7 @@ def test_issuing_records_who_and_what(acme: Tenant, acme_admin: User) -> None:
     assert event.after is not None
     assert event.after["scopes"] == ["chat", "usage"]
     assert event.after["aliases"] == ["a", "b"]
+    assert event.after["policies"] == ["calm", "secrets"]
     assert event.after["hint"] == keys.hint(text)
     assert AuditEvent.objects.count() == 1
 
@@ -160,12 +161,12 @@ def test_text_that_is_no_key_is_not_imported_nor_said_back(acme: Tenant, text: s
 
 def test_rotation_inherits_the_terms_and_retires_the_old_key(acme: Tenant, acme_admin: User) -> None:
     end = timezone.now() + timedelta(days=90)
-    terms = Terms("ci", ["chat"], ["general"], ["192.0.2.0/24", "2001:db8::/32"], "both", end)
+    terms = Terms("ci", ["chat"], ["general"], ["192.0.2.0/24", "2001:db8::/32"], "both", end, ["calm"])
     old, old_text = issuing.issue(acme, terms, actor=None, actor_label="test")
     before = timezone.now()
     new, text = issuing.rotate(old, overlap=HOUR, actor=acme_admin)
     after = timezone.now()
-    inherited = ("tenant", "name", "scopes", "aliases", "networks", "error_dialect")
+    inherited = ("tenant", "name", "scopes", "aliases", "networks", "error_dialect", "policies")
     assert [getattr(new, name) for name in inherited] == [getattr(old, name) for name in inherited]
     assert new.expires_at == end
     assert new.created_by == acme_admin

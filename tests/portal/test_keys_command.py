@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts import issuing, keys
 from accounts.issuing import Terms
 from accounts.models import ApiKey, AuditEvent, Tenant
+from gateway.config import policies
 from gateway.models import Deployment, ModelAlias
 
 pytestmark = pytest.mark.django_db
@@ -54,10 +55,12 @@ def test_create_prints_the_key_alone_on_stdout(acme: Tenant) -> None:
 def test_create_takes_every_term(acme: Tenant, general: ModelAlias) -> None:
     words = ["create", "acme", "--name", "ci", "--scope", "chat", "--scope", "usage", "--alias", "general"]
     words += ["--network", "192.0.2.0/24", "--network", "2001:db8::/32", "--dialect", "detail", "--expires", "2999-01-31"]
+    policies.put(policies.create(None, "calm", actor=None, actor_label="test"), [], created_by="test")
+    words += ["--policy", "calm"]
     run(*words)
     key = ApiKey.objects.get()
     assert (key.scopes, key.aliases, key.networks) == (["chat", "usage"], ["general"], ["192.0.2.0/24", "2001:db8::/32"])
-    assert key.error_dialect == "detail"
+    assert (key.error_dialect, key.policies) == ("detail", ["calm"])
     tokyo = ZoneInfo("Asia/Tokyo")
     assert key.expires_at == datetime(2999, 1, 31, 23, 59, 59, 999999, tzinfo=tokyo)
 
@@ -115,9 +118,12 @@ def test_unknown_tenant_of_an_empty_installation_is_told() -> None:
         run("list", "acme")
 
 
-def test_alias_of_a_stranger_is_unknown(acme: Tenant, globex: Tenant, general: ModelAlias) -> None:
+def test_alias_or_policy_of_a_stranger_is_unknown(acme: Tenant, globex: Tenant, general: ModelAlias) -> None:
     with pytest.raises(CommandError, match="globex has no alias general"):
         run("create", "globex", "--name", "ci", "--alias", "general")
+    policies.put(policies.create(acme, "calm", actor=None, actor_label="test"), [], created_by="test")
+    with pytest.raises(CommandError, match=r"globex has no policy calm\. It has: none yet"):
+        run("create", "globex", "--name", "ci", "--policy", "calm")
     assert not ApiKey.objects.exists()
 
 

@@ -36,6 +36,7 @@ def test_every_field_of_an_event_is_kept(acme: Tenant) -> None:
         metadata={"team": "検索", "tab": "a\tb", "line": "a\nb\r", "path": "C:\\N", "null": "\\N"},
         limits=[{"subject": "key", "name": "ci", "limit": "tokens_per_hour", "used": 1}],
         price={"prompt": 150_000, "cached": 75_000, "completion": 600_000},
+        policy=[{"policy": "no-secrets", "version": 2, "rule": "1", "action": "flag", "start": 3}, {"more": 7}],
         reserved_tokens=5000,
         queue_ms=12,
         clamped=True,
@@ -55,7 +56,7 @@ def test_what_is_not_known_is_empty(acme: Tenant) -> None:
     ledger.post([event(acme, NOON, deployment=None, backend=None, first_token_ms=None, outcome="refused", status=429)])
     record = UsageRecord.objects.get()
     assert (record.deployment, record.backend, record.error_code, record.client_request_id) == ("", "", "", "")
-    assert (record.first_token_ms, record.metadata, record.limits, record.price) == (None, None, None, None)
+    assert (record.first_token_ms, record.metadata, record.limits, record.price, record.policy) == (None,) * 5
 
 
 @pytest.mark.django_db

@@ -10,7 +10,7 @@ from tests.usage.made import KEY_ID, OTHER_KEY_ID, event
 from usage import ledger, rollups
 from usage.events import UsageEvent
 from usage.models import UsageRecord
-from usage.reports import ReportTooLarge, latency_report, request_report, units, usage_report
+from usage.reports import ReportTooLarge, latency_report, policy_report, request_report, units, usage_report
 
 pytestmark = pytest.mark.django_db
 MORNING = datetime.fromisoformat("2026-11-21T08:30:00+09:00")
@@ -193,8 +193,46 @@ def test_request_is_told_as_it_went(acme: Tenant) -> None:
         "object": "request", "id": call.request_id, "created": int(call.created_s), "alias": "general", "status": 200,
         "outcome": "completed", "error_code": None, "stream": True,
         "usage": {"prompt_tokens": 100, "cached_tokens": 40, "completion_tokens": 20, "total_tokens": 120, "source": "backend"},
-        "cost": "0.0015", "queue_ms": 7, "first_token_ms": 200, "duration_ms": 1500, "limits": seen, "policy": [],
+        "cost": "0.0015", "queue_ms": 7, "first_token_ms": 200, "duration_ms": 1500, "limits": seen,
+        "policy": [], "policy_more": 0,
     }  # fmt: skip
+
+
+def decision(rule: str = "1", action: str = "flag", **more: Any) -> dict[str, Any]:
+    policy = {"policy": "no-secrets", "version": 2, "rule": rule, "kind": "keywords", "action": action, "surface": "input.user"}
+    return policy | more
+
+
+def test_request_tells_what_policies_decided(acme: Tenant) -> None:
+    call = event(acme, MORNING, policy=[decision(start=3, end=9), decision("2", "block"), {"more": 41}])
+    ledger.post([call])
+    report = request_report(call.request_id, acme)
+    assert report is not None
+    assert report["policy"] == [decision(start=3, end=9), decision("2", "block", start=None, end=None)]
+    assert report["policy_more"] == 41
+
+
+def test_policies_are_reported_by_rule_and_action(acme: Tenant, globex: Tenant) -> None:
+    lost = event(acme, MORNING, outcome="lost", policy=[decision()])
+    ledger.post([
+        event(acme, MORNING - timedelta(days=1), policy=[decision()]),
+        event(acme, MORNING, policy=[decision(), decision(), decision("2", "block"), {"more": 3}]),
+        event(acme, MORNING, policy=[decision(version=3)]),
+        lost,
+        event(acme, MORNING, request_id=lost.request_id, part=1, policy=[decision(), decision("2", "block")]),
+        event(acme, MORNING),
+        event(globex, MORNING, policy=[decision()]),
+    ])  # fmt: skip
+    rows = policy_report(acme, MORNING - timedelta(days=1), MORNING + timedelta(minutes=1))
+    assert [
+        (row["start"][:10], row["rule"], row["version"], row["action"], row["decisions"], row["calls"]) for row in rows
+    ] == [
+        ("2026-11-20", "1", 2, "flag", 1, 1),
+        ("2026-11-21", "1", 2, "flag", 3, 2),
+        ("2026-11-21", "2", 2, "block", 2, 2),
+        ("2026-11-21", "1", 3, "flag", 1, 1),
+    ]
+    assert {(row["policy"], row["kind"]) for row in rows} == {("no-secrets", "keywords")}
 
 
 def test_request_that_was_lost_and_found_is_told_by_its_true_end(acme: Tenant) -> None:

@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,8 @@ from accounts.keys import LOOKUP_LENGTH, PREFIX, is_importable, lookup_id, peppe
 from accounts.models import ApiKey, Tenant
 from accounts.models.tenants import ErrorDialect
 from accounts.scopes import SCOPES
+from gateway.models import ContentPolicy
+from portal import named
 from portal.terminal import cell, table
 
 REFERENCE_MIN_LENGTH: Final = 4
@@ -43,6 +45,7 @@ class Command(BaseCommand):
         create.add_argument("--name", required=True)
         create.add_argument("--scope", action="append", choices=SCOPES, help="may be repeated; default: chat and models")
         create.add_argument("--alias", action="append", help="may be repeated; default: all of the tenant's")
+        create.add_argument("--policy", action="append", default=[], help="content policy by name; may be repeated")
         create.add_argument("--network", action="append", default=[], metavar="CIDR", help="may be repeated; default: anywhere")
         create.add_argument("--expires", type=_expiry, metavar="90d|2027-01-31", help="default: never; a day counts to its end")
         create.add_argument("--dialect", choices=ErrorDialect.values, help="of errors; default: the tenant's")
@@ -69,12 +72,15 @@ class Command(BaseCommand):
             raise CommandError(f"{error.field}: {error.message}") from error
 
     def _create(self, options: dict[str, Any]) -> None:
-        tenant = _tenant(options["tenant"])
-        _check_aliases(tenant, options["alias"] or ())
+        tenant = named.tenant(options["tenant"])
+        _check_known(tenant, "alias", options["alias"] or (), tenant.aliases.values_list("name", flat=True))
+        nameable = ContentPolicy.objects.nameable_by(tenant)
+        _check_known(tenant, "policy", options["policy"], nameable.values_list("name", flat=True))
         terms = issuing.Terms(
             name=options["name"],
             scopes=options["scope"] or issuing.SCOPES_DEFAULT,
             aliases=options["alias"],
+            policies=options["policy"],
             networks=options["network"],
             error_dialect=options["dialect"],
             expires_at=_moment(options["expires"], tenant),
@@ -86,7 +92,7 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         rows = ApiKey.objects.select_related("tenant").order_by("tenant__slug", "name", "created_at")
         if options["tenant"]:
-            rows = rows.for_tenant(_tenant(options["tenant"]))
+            rows = rows.for_tenant(named.tenant(options["tenant"]))
         facts = [_facts(key) for key in rows]
         if options["json"]:
             self.stdout.write(json.dumps(facts, cls=DjangoJSONEncoder))
@@ -124,18 +130,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _tenant(slug: str) -> Tenant:
-    try:
-        return Tenant.objects.get(slug=slug)
-    except Tenant.DoesNotExist:
-        slugs = ", ".join(Tenant.objects.values_list("slug", flat=True))
-        raise CommandError(f"No tenant “{slug}”. There are: {slugs or 'none yet'}.") from None
-
-
-def _check_aliases(tenant: Tenant, names: Sequence[str]) -> None:
-    known = set(tenant.aliases.values_list("name", flat=True))
-    if unknown := sorted(set(names) - known):
-        raise CommandError(f"{tenant} has no alias {', '.join(unknown)}. It has: {', '.join(sorted(known)) or 'none yet'}.")
+def _check_known(tenant: Tenant, kind: str, names: Sequence[str], known: Iterable[str]) -> None:
+    there = set(known)
+    if unknown := sorted(set(names) - there):
+        raise CommandError(f"{tenant} has no {kind} {', '.join(unknown)}. It has: {', '.join(sorted(there)) or 'none yet'}.")
 
 
 def _key(reference: str) -> ApiKey:
@@ -160,7 +158,7 @@ def _key(reference: str) -> ApiKey:
 
 
 def _facts(key: ApiKey) -> dict[str, Any]:
-    names = "name hint state scopes aliases networks error_dialect created_at expires_at revoked_at last_used_at"
+    names = "name hint state scopes aliases policies networks error_dialect created_at expires_at revoked_at last_used_at"
     return {"id": key.id, "tenant": key.tenant.slug} | {name: getattr(key, name) for name in names.split()}
 
 

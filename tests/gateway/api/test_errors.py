@@ -19,6 +19,10 @@ ROWS: list[tuple[GatewayError, int, str, str, str]] = [
         exceptions.InsufficientScope(), 403, "invalid_request_error", "insufficient_scope",
         "This API key is not authorized to invoke chat completions.",
     ),
+    (
+        exceptions.ContentBlocked(), 403, "invalid_request_error", "content_blocked",
+        "Your request was blocked by a content policy.",
+    ),
     (exceptions.ModelNotFound("x"), 404, "model_not_found", "model_not_found", "The requested model was not found."),
     (exceptions.RequestNotFound(), 404, "invalid_request_error", "request_not_found", ""),
     (exceptions.UnsupportedEndpoint(), 404, "invalid_request_error", "unsupported_endpoint", ""),
@@ -120,6 +124,11 @@ def test_waiting_times_are_true_and_long_ones_stop_the_sdks(wait_s: float, whole
     response = answer(exceptions.Overloaded(retry_after_s=wait_s), "openai")
     assert (response["retry-after"], response["retry-after-ms"]) == (whole, milliseconds)
     assert response.has_header("x-should-retry") is stops
+
+
+@pytest.mark.parametrize("dialect", ["openai", "detail", "both"])
+def test_no_sdk_sends_again_what_was_blocked(dialect: str) -> None:
+    assert answer(exceptions.ContentBlocked(), dialect)["x-should-retry"] == "false"
 
 
 def test_an_unexpected_fault_tells_nothing() -> None:

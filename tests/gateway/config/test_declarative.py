@@ -13,11 +13,21 @@ import yaml
 from accounts import issuing
 from accounts.keys import is_minted, mint
 from accounts.models import ApiKey, AuditEvent, Membership, Tenant, User
+from gateway.config import policies
 from gateway.config.declarative import Report, apply, export
 from gateway.config.documents import CHANGES, key_key, load_key
 from gateway.config.publish import publish_all
 from gateway.config.source import InvalidFile
-from gateway.models import Backend, ConfigChange, Deployment, Limit, ModelAlias, PoolMember
+from gateway.models import (
+    Backend,
+    ConfigChange,
+    ContentPolicy,
+    ContentPolicyVersion,
+    Deployment,
+    Limit,
+    ModelAlias,
+    PoolMember,
+)
 from usage import limits
 
 pytestmark = pytest.mark.django_db
@@ -40,6 +50,13 @@ deployments:
     backends: [{backend: gpu-1, weight: 3}, {backend: gpu-2, tier: 1, max_concurrent_calls: 8}]
   - {name: small, served_model: small-model, context_fallback: large, backends: [{backend: gpu-2}]}
   - {name: large, served_model: large-model, max_model_len: 131072, backends: [{backend: gpu-1}]}
+policies:
+  - name: secrets
+    everywhere: true
+    rules:
+      - {kind: keywords, words: [機密コード, ALPHA-77], where: [input, output], action: block}
+  - name: calm
+    rules: [{kind: pattern, pattern: "案件[A-Z]{3}-[0-9]{2}", where: output.content, action: redact}]
 tenants:
   - slug: acme
     name: Acme
@@ -51,6 +68,9 @@ tenants:
     store_out: degraded
     usage_retention_days: 100
     limits: {money_per_month: "12.50", tokens_per_month: 5000000, shadow: [tokens_per_month]}
+    policies:
+      - name: own
+        rules: [{kind: keywords, name: words, words: [beta], where: [input.user], action: flag}]
     aliases:
       - name: general
         deployment: tiny
@@ -65,6 +85,7 @@ tenants:
         defaults: {temperature: 0.2, chat_template_kwargs: {thinking: false}}
         price: {prompt: "0.50", cached: "0.05", completion: "1.50"}
         limits: {requests_per_minute: 60}
+        policies: [own, calm]
       - {name: org/model-1.5:latest, deployment: tiny}
     keys:
       - {name: ci, secret_env: CI_KEY, scopes: [models, chat], aliases: [general], networks: [192.0.2.0/24, "2001:db8::/32"]}
@@ -72,6 +93,7 @@ tenants:
         expires_at: 2099-01-31T00:00:00+09:00
         error_dialect: both
         limits: {tokens_per_hour: 50000, concurrent_requests: 4, clamp: [tokens_per_hour]}
+        policies: [own]
     members: [{email: A@Example.com, role: admin}]
 """
 
@@ -104,7 +126,10 @@ def configured(subject: Tenant | ModelAlias | ApiKey) -> set[limits.Limit]:
 
 def rows() -> dict[str, list[dict[str, Any]]]:
     """Everything there is, to compare before and after."""
-    models = (Backend, Deployment, PoolMember, Tenant, ModelAlias, ApiKey, Limit, Membership, User, AuditEvent, ConfigChange)
+    models = (
+        *(Backend, Deployment, PoolMember, Tenant, ModelAlias, ApiKey, Limit, ContentPolicy, ContentPolicyVersion),
+        *(Membership, User, AuditEvent, ConfigChange),
+    )
     return {model.__name__: list(model.objects.order_by("pk").values()) for model in models}
 
 
@@ -116,7 +141,10 @@ def test_whole_file_becomes_rows(apply_text: Apply) -> None:
         "+ deployment tiny",
         "+ deployment small",
         "+ deployment large",
+        "+ policy secrets",
+        "+ policy calm",
         "+ tenant acme",
+        "+ policy acme/own",
         "+ alias acme/general",
         "+ alias acme/org/model-1.5:latest",
         "+ key acme/ci (imported)",
@@ -169,7 +197,9 @@ def test_every_write_is_audited_without_secrets(apply_text: Apply) -> None:
     assert verbs == [
         *["backend.created"] * 2,
         *["deployment.created"] * 3,
+        *["policy.created"] * 2,
         "tenant.created",
+        "policy.created",
         *["alias.created"] * 2,
         "key.imported",
         "key.issued",
@@ -180,9 +210,9 @@ def test_every_write_is_audited_without_secrets(apply_text: Apply) -> None:
     told = repr([(event.target, event.before, event.after) for event in events])
     for secret in (*ENVIRONMENT.values(), report.minted[0].text):
         assert secret not in told
-    assert events[6].tenant_slug == "acme"
-    assert events[5].after["limits.tokens_per_month"] == "5000000 shadow"
-    assert events[10].after == {"limits.tokens_per_hour": "50000 clamp", "limits.concurrent_requests": "4"}
+    assert events[9].tenant_slug == "acme"
+    assert events[7].after["limits.tokens_per_month"] == "5000000 shadow"
+    assert events[13].after == {"limits.tokens_per_hour": "50000 clamp", "limits.concurrent_requests": "4"}
     apply_text("backends: [{name: gpu-1, url: 'http://127.0.0.1:9001', api_key: other}]")
     event = AuditEvent.objects.first()
     assert (event.verb, event.before, event.after) == ("backend.changed", {"credential": "***"}, {"credential": "***"})
@@ -212,6 +242,10 @@ def test_diff_shows_what_changes(apply_text: Apply) -> None:
     apply_text(FULL)
     changed = FULL
     for old, new in {
+        "ALPHA-77": "ALPHA-78",
+        "    everywhere: true\n": "    everywhere: false\n",
+        "policies: [own, calm]": "policies: [calm]",
+        "        policies: [own]\n": "        policies: []\n",
         "9002": "9003",
         "draining: true": "draining: false",
         "max_concurrent_calls: 64": "max_concurrent_calls: null",
@@ -240,6 +274,10 @@ def test_diff_shows_what_changes(apply_text: Apply) -> None:
         assert old in changed
         changed = changed.replace(old, new)
     expected = [
+        "~ policy secrets everywhere true -> false",
+        "~ policy secrets version 1 -> 2",
+        '~ alias acme/general policies ["own", "calm"] -> ["calm"]',
+        '~ key acme/minted policies ["own"] -> []',
         "~ backend gpu-2 url http://127.0.0.1:9002 -> http://127.0.0.1:9003",
         "~ deployment tiny max_model_len 4096 -> null",
         (
@@ -352,11 +390,117 @@ def test_export_applied_elsewhere_makes_the_same(apply_text: Apply) -> None:
     apply_text(FULL)
     text = export()
     Deployment.objects.update(fallback=None, context_fallback=None)
-    for model in (ModelAlias, PoolMember, Deployment, Backend, Tenant, User):
+    for model in (ModelAlias, PoolMember, Deployment, Backend, Tenant, ContentPolicy, User):
         model.objects.all().delete()
-    assert yaml.safe_load(export()) == {"backends": [], "deployments": [], "tenants": []}
+    assert yaml.safe_load(export()) == {"backends": [], "deployments": [], "policies": [], "tenants": []}
     assert {key.name for key in apply_text(text).minted} == {"ci", "minted"}
     assert export() == text
+
+
+def test_rules_that_stay_the_same_make_no_version(apply_text: Apply) -> None:
+    apply_text(FULL)
+    text = "policies: [{name: calm, everywhere: true, rules: [%s]}]"
+    same = '{where: output.content, kind: pattern, action: redact, pattern: "案件[A-Z]{3}-[0-9]{2}"}'
+    assert lines(apply_text(text % same)) == ["~ policy calm everywhere false -> true"]
+    assert apply_text(text % same).changes == ()
+    assert lines(apply_text(text % same.replace("{3}", "{4}"))) == ["~ policy calm version 1 -> 2"]
+    event = AuditEvent.objects.order_by("-sequence").first()
+    assert (event.verb, event.target, event.tenant) == ("policy.changed", "policy calm", None)
+    assert (event.before, event.after) == ({"version": 1}, {"version": 2})
+    versions = ContentPolicyVersion.objects.filter(policy__name="calm").order_by("number")
+    assert [(version.rules[0]["pattern"], version.created_by) for version in versions] == [
+        ("案件[A-Z]{3}-[0-9]{2}", "command: apply"),
+        ("案件[A-Z]{4}-[0-9]{2}", "command: apply"),
+    ]
+
+
+def test_draft_is_left_to_whoever_writes_it(apply_text: Apply) -> None:
+    apply_text(FULL)
+    policy = ContentPolicy.objects.get(name="calm")
+    policies.save_draft(policy, [], actor=None, actor_label="test")
+    policies.create(None, "begun", actor=None, actor_label="test")
+    text = export()
+    assert apply_text(text, prune=True).changes == ()
+    assert [row["name"] for row in yaml.safe_load(text)["policies"]] == ["calm", "secrets"]
+    assert lines(apply_text("policies: [{name: calm, rules: []}]")) == ["~ policy calm version 1 -> 3"]
+    assert policy.versions.get(is_draft=True).number == 2
+    assert lines(apply_text("policies: [{name: begun, rules: []}]")) == ["~ policy begun version null -> 1"]
+
+
+def test_policies_that_are_named_are_not_pruned(apply_text: Apply) -> None:
+    apply_text(FULL)
+    text = "policies: []\ntenants:\n- {slug: acme, policies: []}\n- {slug: globex}"
+    assert problems(apply_text, text, prune=True) == [
+        'policies: cannot remove the policy "calm", it is still used: alias acme/general (line 1)',
+        (
+            'tenants[0].policies: cannot remove the policy "acme/own", it is still used: '
+            "alias acme/general, key acme/minted (line 3)"
+        ),
+    ]
+    bare = "aliases: [{name: general, deployment: tiny, policies: []}], keys: [{name: minted, policies: []}]"
+    pruned = f"policies: []\ntenants: [{{slug: acme, policies: [], {bare}}}]"
+    removed = lines(apply_text(pruned, prune=True))
+    assert [line for line in removed if "policy" in line] == ["- policy acme/own", "- policy calm", "- policy secrets"]
+    assert not ContentPolicy.objects.exists()
+    verbs = AuditEvent.objects.filter(verb="policy.deleted").order_by("sequence")
+    assert [event.target for event in verbs] == ["policy acme/own", "policy calm", "policy secrets"]
+
+
+def test_policy_is_moved_from_a_tenant_to_the_platform(apply_text: Apply) -> None:
+    """In one go, while it is used: what the tenant's name meant, the platform's means then."""
+    apply_text(FULL)
+    text = "policies: [{name: own, rules: []}, {name: calm, rules: []}]\ntenants: [{slug: acme, policies: []}]"
+    changes = lines(apply_text(text, prune=True))
+    assert [line for line in changes if line.endswith("own")] == ["+ policy own", "- policy acme/own"]
+
+
+def test_everything_wrong_with_rules_is_told_where_it_stands(apply_text: Apply) -> None:
+    text = """\
+policies:
+  - name: a
+    everywhere: maybe
+    rules:
+      - kind: keywords
+        words:
+          - good
+          - ""
+        where: [input, elsewhere]
+        action: block
+      - {kind: pattern, pattern: "(", where: [input], action: stop, patern: x}
+      - words: [a]
+  - {name: a b, rules: [[]]}
+  - {name: c}
+  - {name: d, rules: {kind: size}}
+tenants:
+  - slug: acme
+    policies: [{name: own, rules: [{kind: keywords, words: [2027-01-31], where: input, action: flag}]}]
+    keys: [{name: ci, policies: [own, nowhere]}]
+"""
+    told = problems(apply_text, text)
+    for number, problem in {
+        3: "policies[0].everywhere: must be true or false (line 3)",
+        8: "policies[0].rules[0].words[1]: must be a text of 1 to 200 characters. (line 8)",
+        9: "policies[0].rules[0].where[1]: must be one of input, output",
+        11: "policies[0].rules[1].action: must be one of block, redact, flag. (line 11)",
+        12: "policies[0].rules[2].kind: must be one of keywords, pattern",
+        13: "policies[1].rules[0]: must be a mapping",
+        14: 'policies[2]: "rules" is missing (line 14)',
+        15: "policies[3].rules: must be a list of rules. (line 15)",
+        18: "policies[0].rules: must hold what JSON can hold; write dates in quotes. (line 18)",
+        19: 'tenants[0].keys[0].policies[1]: no policy named "nowhere" (line 19); known: a, a b, c, d, own',
+    }.items():
+        assert any(problem in line and f"(line {number})" in line for line in told), (problem, told)
+    assert any("rules[1].pattern" in line for line in told), told
+    assert any("rules[1].patern" in line for line in told), told
+    assert not ContentPolicy.objects.exists()
+
+
+def test_tenant_names_its_own_policies_and_the_platforms_alone(apply_text: Apply) -> None:
+    apply_text(FULL)
+    text = "tenants: [{slug: globex, aliases: [{name: a, deployment: tiny, policies: [secrets, own]}]}]"
+    assert problems(apply_text, text) == [
+        'tenants[0].aliases[0].policies[1]: no policy named "own" (line 1); known: calm, secrets'
+    ]
 
 
 def test_revoked_key_of_the_name_is_minted_anew_but_its_text_never_returns(apply_text: Apply) -> None:
@@ -364,7 +508,7 @@ def test_revoked_key_of_the_name_is_minted_anew_but_its_text_never_returns(apply
     for key in ApiKey.objects.all():
         issuing.revoke(key, actor=None, actor_label="test")
     [problem] = problems(apply_text, FULL)
-    assert problem == "tenants[0].keys[0].secret_env: This key is here already. (line 45)"
+    assert problem == "tenants[0].keys[0].secret_env: This key is here already. (line 56)"
     report = apply_text("tenants: [{slug: acme, keys: [{name: ci}]}]")
     assert [key.name for key in report.minted] == ["ci"]
 

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from gateway.config.documents import Backend, Deployment, PoolMember, Price, base_url, load_key, load_platform, load_tenant
+from gateway.policy.rules import Keywords, Policy
 from usage.limits import Limit
 
 KEY = {
@@ -45,6 +46,12 @@ def test_documents_from_before_there_were_limits_are_read() -> None:
     assert (tenant.limits, tenant.store_out) == ((), "closed")
     assert (tenant.aliases["general"].limits, tenant.aliases["general"].price) == ((), None)
     assert load_key(orjson.dumps(KEY)).limits == ()
+
+
+def test_documents_from_before_there_were_policies_are_read() -> None:
+    tenant = load_tenant(orjson.dumps(TENANT))
+    assert (tenant.policies, tenant.aliases["general"].policies) == ({}, ())
+    assert load_key(orjson.dumps(KEY)).policies == ()
 
 
 def test_documents_from_before_there_were_tiers_are_read() -> None:
@@ -106,6 +113,34 @@ def test_limits_and_prices_are_compiled() -> None:
 def test_limit_of_a_newer_release_is_passed_over() -> None:
     newer = [{"name": "images_per_fortnight", "max": 1}, LIMITS[0] | {"burst": 2}]
     assert load_key(orjson.dumps(KEY | {"limits": newer})).limits == (Limit("tokens_per_hour", 50_000, clamps=True),)
+
+
+def test_policies_are_compiled() -> None:
+    rule = {"kind": "keywords", "words": ["alpha"], "where": ["input.user"], "action": "block"}
+    data = {"name": "secrets", "version": 3, "rules": [rule], "is_everywhere": True, "colour": "red"}
+    alias = ALIAS | {"policies": ["secrets"]}
+    tenant = load_tenant(orjson.dumps(TENANT | {"policies": [data], "aliases": [alias]}))
+    words = Keywords(name="1", where=frozenset({"input.user"}), action="block", label="REDACTED", words=("alpha",))
+    assert tenant.policies == {"secrets": Policy("secrets", 3, (words,), is_everywhere=True)}
+    assert tenant.aliases["general"].policies == ("secrets",)
+    assert load_key(orjson.dumps(KEY | {"policies": ["secrets"]})).policies == ("secrets",)
+
+
+def test_policy_that_stays_the_same_is_not_compiled_anew() -> None:
+    rule = {"kind": "keywords", "words": ["alpha"], "where": ["input.user"], "action": "block"}
+    data = {"name": "secrets", "version": 3, "rules": [rule], "is_everywhere": True}
+    first, second = (load_tenant(orjson.dumps(TENANT | {"name": name, "policies": [data]})) for name in ("A", "B"))
+    assert first.policies["secrets"] is second.policies["secrets"]
+    changed = load_tenant(orjson.dumps(TENANT | {"policies": [data | {"version": 4}]}))
+    assert changed.policies["secrets"].version == 4
+
+
+def test_policy_of_a_newer_release_is_not_passed_over() -> None:
+    rule = {"kind": "keywords", "words": ["alpha"], "where": ["input"], "action": "block"}
+    for newer in ({**rule, "kind": "hologram"}, {**rule, "where": ["input.video"]}, {**rule, "but_not": ["beta"]}):
+        data = {"name": "secrets", "version": 3, "rules": [rule, newer], "is_everywhere": True}
+        tenant = load_tenant(orjson.dumps(TENANT | {"policies": [data]}))
+        assert tenant.policies == {"secrets": Policy("secrets", 3, (), is_everywhere=True, is_readable=False)}
 
 
 @pytest.mark.parametrize(

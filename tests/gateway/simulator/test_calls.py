@@ -280,6 +280,14 @@ def test_the_lower_priority_number_goes_first(sim: Simulator) -> None:
         assert sim.metrics()["num_requests_waiting"] == 1
 
 
+@pytest.mark.parametrize("text", ["unsafe", "案件ABC-12 の件です。 It is done.", "\n\nsafe\n"])
+def test_it_says_what_it_is_told_to(sim: Simulator, text: str) -> None:
+    sim.knobs(says=text)
+    assert chat(sim.address).json["choices"][0]["message"]["content"] == text
+    deltas = [event["choices"][0]["delta"].get("content") for event in chat(sim.address, stream=True).events[:-1]]
+    assert "".join(filter(None, deltas)) == text
+
+
 def test_a_prefix_is_cached_for_its_own_salt_only() -> None:
     prompt = "the same beginning " * 60
     with simulator("--enable-prompt-tokens-details") as sim:

@@ -1,0 +1,62 @@
+"""Content policies on a call's way in: what is masked, flagged or blocked before anything is held or asked of a backend."""
+
+import time
+from dataclasses import replace
+
+import structlog
+
+from gateway.api.chat_request import Upstream
+from gateway.call import Call
+from gateway.config import directory
+from gateway.config.bindings import policies_for
+from gateway.endings import stopped
+from gateway.exceptions import ClientLeft, ContentBlocked, Overloaded
+from gateway.policy.judge import Complete, ask_judges
+from gateway.policy.masks import Masks
+from gateway.policy.reading import texts
+from gateway.policy.request import judge_request
+from gateway.policy.rules import INPUT, Judge
+from gateway.policy.ruleset import compiled
+from gateway.principal import Principal
+from gateway.routing.road import Road
+from usage.store import StoreUnavailable
+
+_log = structlog.get_logger("gateway")
+
+
+def guarded(call: Call, principal: Principal, road: Road, upstream: Upstream, *, complete: Complete) -> Upstream:
+    """The request as the policies of its platform, tenant, alias and key let it go on; without any, as it is.
+
+    Their rules, as they are now, stay with the call to its end, as do its masks. complete: answers a judge's call, unguarded.
+    Raises ContentBlocked; Overloaded where a policy that applies cannot be read.
+    """
+    try:
+        platform = directory.current().platform()
+    except StoreUnavailable:
+        raise Overloaded(retry_after_s=1) from None
+    policies = policies_for(platform, principal.tenant, road.alias, principal.key)
+    if not policies:
+        return upstream
+    unreadable = [policy.name for policy in policies if not policy.is_readable]
+    if unreadable:
+        _log.error("policies_unreadable", policies=unreadable, request_id=call.request_id)
+        raise Overloaded(retry_after_s=1)
+    call.rules, call.masks = compiled(policies), Masks()
+    judgement = judge_request(call.rules, upstream.fields, call.masks, pause=pause)
+    call.decisions += judgement.decisions
+    if judgement.blocked is not None:
+        raise ContentBlocked
+    judges = [source for source in call.rules.whole if isinstance(source.rule, Judge) and source.rule.where & INPUT]
+    if judges:
+        said = texts(judgement.fields, pause=pause)
+        call.decisions += (verdicts := ask_judges(call, principal, judges, said, complete=complete))
+        if call.is_over:
+            raise ClientLeft if call.client_left else stopped()
+        if any(decision.action == "block" for decision in verdicts):
+            raise ContentBlocked
+    return replace(upstream, fields=judgement.fields)
+
+
+def pause() -> None:
+    """Let other calls have their turn."""
+    time.sleep(0)

@@ -1,0 +1,1 @@
+"""Content policies: what may go to a model and what may come back. Pure, but for judge.py."""
