@@ -74,19 +74,24 @@ _HAS_OTHERS: Final = _finder("".join(re.escape(char) for char in FOLDS if not "\
 
 
 def _marks() -> str:
-    """What may become one with the character before it, but for accents: marks of Asian scripts, and parts of Hangul."""
+    """What may become one with the character before it, but for accents: marks of scripts, and parts of Hangul."""
     codes = (*range(0x0900, 0x1160), *range(0x1200, 0x1D00), *range(0xA800, 0xAC00))
     marks = [chr(code) for code in codes if unicodedata.category(chr(code)).startswith("M")]
-    return "".join(marks) + "\u1161-\u11ff\ud7b0-\ud7ff\u3099\u309a\u309b\u309c\uff9e\uff9f"
+    return "".join(marks) + "\u0653-\u0655\u1161-\u11ff\ud7b0-\ud7ff\u3099\u309a\u309b\u309c\uff9e\uff9f"
 
 
-_COMPOSING: Final = _marks()
+_COMPOSING_BASIC: Final = _marks()
+_COMPOSING: Final = (
+    f"{_COMPOSING_BASIC}\U000110ba\U00011127\U0001133e\U00011357\U000114b0\U000114ba\U000114bd\U000115af\U00011930"
+)
 _HAS_COMPOSING: Final = _finder(_COMPOSING)
-_APART: Final = re.compile(f"[{_UNSEEN_BASIC}{_COMPOSING}]+")
+_APART: Final = re.compile(f"[{_UNSEEN_BASIC}{_COMPOSING_BASIC}]+")
 _ALL_APART: Final = re.compile(f"[{_UNSEEN_RANGES}{_COMPOSING}]+")
 _HAS_COMPOSING_CHAR: Final = re.compile(f"[{_COMPOSING}]")
 # A letter that a mark may follow, of these scripts.
-_UNSETTLED: Final = re.compile("[\u0900-\u1cff\ua800-\uabff\uac00-\ud7ff]\\Z")
+_UNSETTLED: Final = re.compile(
+    "[\u0627\u0648\u064a\u06c1\u06d2\u06d5\u0900-\u1cff\ua800-\uabff\uac00-\ud7ff\U00011080-\U0001193f]\\Z"
+)
 _VOICEABLE: Final = re.compile(
     f"[うかきくけこさしすせそたちつてとはひふへほゝウカキクケコサシスセソタチツテトハヒフヘホワヰヱヲヽｳｶ-ﾄﾊ-ﾎﾜｦ][{_UNSEEN_RANGES}]*\\Z"
 )
@@ -174,7 +179,7 @@ class Normalised:
         self._runs, self._starts, self._sources = (), [], []
         start = at = 0
         while at < len(original):
-            apart = _APART.match(original, min(at + _PIECE, len(original)))
+            apart = _ALL_APART.match(original, min(at + _PIECE, len(original)))
             ends = apart.end() if apart else min(at + _PIECE, len(original))
             piece = normalise(original[at:ends])
             self._starts.append(start)
@@ -221,6 +226,9 @@ def _steps(text: str) -> tuple[str, str, str]:
         seen = seen.translate(_MARKS)
     composed = unicodedata.normalize("NFKC", seen)
     cased = composed.casefold()
+    # What has come apart may have left an accent: capital I with a dot, say.
+    if len(cased) != len(seen) or (composed != seen and _HAS_COMPOSING.search(seen.encode())):
+        cased = _UNSEEN.sub("", cased)
     return seen, composed, _fold(cased) if is_long else cased.translate(_TABLE)
 
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from gateway.policy.decisions import Decision, decision
+from gateway.policy.escapes import Unescaped
 from gateway.policy.masks import Masks
 from gateway.policy.normalize import Normalised, endings, folded, normalise, unsettled
 from gateway.policy.rules import Script, Size, TextRule
@@ -26,6 +27,7 @@ from gateway.policy.spacing import closed_up, may_close_up, other_endings
 
 SLICE_CHARACTERS: Final = 16_384
 DECISIONS_MAX: Final = 1_000
+_ARGUMENTS: Final = "output.tool_arguments"
 _LETTERS: Final = 6  # so far back a space may stand that goes by what comes: with the letter before it and its edge
 _CONTEXT: Final = 16  # what stands before decides over edges of words, spaced letters, and marks that come late
 
@@ -55,12 +57,13 @@ class Scanner:
     """One text. feed() its pieces, then end(); nothing passes any more once it is blocked."""
 
     __slots__ = (
-        "_base", "_is_bare", "_judged", "_masked", "_masks", "_matcher", "_next", "_open", "_size", "_spans", "_surface",
-        "_tail", "_told", "blocked", "decisions",
+        "_base", "_is_bare", "_judged", "_masked", "_masks", "_matcher", "_next", "_open", "_reads_escapes", "_size",
+        "_spans", "_surface", "_tail", "_told", "blocked", "decisions",
     )  # fmt: skip
 
     def __init__(self, matcher: Matcher, masks: Masks, surface: str) -> None:
         self._matcher = matcher
+        self._reads_escapes = surface == _ARGUMENTS
         self._is_bare = not matcher.sizes and not matcher.scripts
         self._masks = masks
         self._surface = surface
@@ -98,7 +101,7 @@ class Scanner:
         """What may pass now."""
         if self.blocked is not None or not text:
             return ""
-        if self._is_bare and not self._spans:
+        if self._is_bare and not self._spans and not (self._reads_escapes and "\\" in self._tail + text):
             if self._open == len(self._tail) and not self._matcher.spans.may_begin_in(text):
                 return self._passed_on(self._tail + text, len(self._tail) + len(text), len(text))
             tail = self._tail + text
@@ -133,21 +136,23 @@ class Scanner:
                 text, is_last = text[: broken_off[1] - self._size], True
         self._size += len(text)
         tail = self._tail = self._tail + text
-        seen = normalise(tail)
+        seen = Unescaped(tail) if self._reads_escapes and "\\" in tail else normalise(tail)
         live = None if self._spans else self._clear(tail, seen)
         if live is None:
             encoded = seen.text.encode()
-            live = len(tail) if is_last else self._live(tail, seen, encoded)
+            live = len(tail) if is_last else max(self._open, self._live(tail, seen, encoded))
             self._judge(self._found(seen, encoded, live), live)
         elif is_last:
             live = len(tail)
         if broken_off is not None and self.blocked is None:
             self._decide(*broken_off)
         self._judged = max(self._judged, self._base + live)
-        return self._pass(live)
+        return self._pass(live, seen)
 
     def _clear(self, tail: str, seen: Normalised) -> int | None:
         """Where what may have begun stands, if there is nothing else, and no doubt; most of the time it is so."""
+        if isinstance(seen, Unescaped):
+            return None
         if not tail.isascii() and (unsettled(tail) or (self._matcher.sees_kana and endings(tail))):
             return None
         # What was passed already may be looked at again: where it stands exactly is dear to find out.
@@ -176,6 +181,9 @@ class Scanner:
 
     def _live(self, tail: str, seen: Normalised, encoded: bytes) -> int:
         """Where in the tail what is still open to change begins."""
+        if isinstance(seen, Unescaped):
+            whole = seen if seen.unfinished == len(tail) else Unescaped(tail[: seen.unfinished])
+            return min(self._begun(whole, whole.text.encode()), seen.unfinished, self._settled(whole))
         live = self._begun(seen, encoded)
         if unsettled(tail):
             live = min(live, len(tail) - 1)
@@ -185,6 +193,11 @@ class Scanner:
                 changed = normalise(other)
                 live = min(live, self._begun(changed, changed.text.encode(), or_whole=True))
         return live
+
+    def _settled(self, seen: Unescaped) -> int:
+        """Where the last character stands, if what follows may change it: it is held then, whatever it may become."""
+        read = seen.read
+        return seen.origin(len(seen.text) - 1) if seen.text and (unsettled(read) or endings(read)) else len(self._tail)
 
     def _begun(self, seen: Normalised, encoded: bytes, *, or_whole: bool = False) -> int:
         matcher, text = self._matcher, seen.text
@@ -280,12 +293,13 @@ class Scanner:
             self.decisions.append(made)
         if made.action == "block" and self.blocked is None:
             self.blocked = made
+            self.decisions = [one for one in self.decisions if (one.start or 0) <= start]  # nobody reads further
 
     def _block(self, at: int) -> None:
         """Nothing from `at` on ever passes, and nothing of a span that reaches there."""
         self._tail = self._tail[: max(0, at - self._base)]
 
-    def _pass(self, live: int) -> str:
+    def _pass(self, live: int, seen: Normalised) -> str:
         """What of the tail may go out, with its spans masked; the rest is held."""
         tail = self._tail
         limit = min(live, len(tail))
@@ -307,6 +321,8 @@ class Scanner:
             at = end
         out.append(tail[at:limit])
         dropped = max(0, limit - _CONTEXT)
+        if isinstance(seen, Unescaped):  # half an escape would be read as something else
+            dropped = seen.boundary(dropped)
         self._tail, self._base, self._open = tail[dropped:], self._base + dropped, limit - dropped
         return "".join(out)
 
@@ -314,7 +330,7 @@ class Scanner:
         redacted = [span.source.rule for span in spans if span.source is not None]
         if not redacted:
             restored = self._masks.original(folded(original)) or original
-            return _in_json(restored) if self._surface == "output.tool_arguments" else restored
+            return _in_json(restored) if self._reads_escapes else restored
         rule = redacted[0]
         if not isinstance(rule, TextRule):
             raise TypeError(rule.kind)

@@ -141,3 +141,47 @@ def test_others_get_their_turn_between_slices() -> None:
     pauses: list[None] = []
     judge_text(SECRETS, "x" * 5 * SLICE_CHARACTERS, Masks(), surface=SURFACE, pause=lambda: pauses.append(None))
     assert len(pauses) == 4
+
+
+ARGUMENTS = "output.tool_arguments"
+
+
+def in_argument_pieces(look: Matcher, pieces: list[str]) -> str:
+    scanner = Scanner(look, Masks(), ARGUMENTS)
+    return "".join([*map(scanner.feed, pieces), scanner.end()])
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        (r'{"a":"\u6a5f\u5bc6コード"}', '{"a":"'),
+        (r'{"a":"\u0041LPHA-77"}', '{"a":"'),
+        (r'{"a":"\\u0041LPHA-77"}', r'{"a":"\\u0041LPHA-77"}'),
+        (r'{"a":"taro\u0040example.com"}', '{"a":"[EMAIL_1]"}'),
+        (r'{"a":"\ud83d\ude00 \n\t\"x\""}', r'{"a":"\ud83d\ude00 \n\t\"x\""}'),
+        (r'{"a":"\ud83d"}', r'{"a":"\ud83d"}'),
+        ("\\" * 40 + r"\u0041LPHA-77", "\\" * 40),
+        ("\\" * 41 + r"\u0041LPHA-77", "\\" * 41 + r"\u0041LPHA-77"),
+    ],
+    ids=["all", "one", "escaped-backslash", "masked", "clean", "half-a-pair", "even", "odd"],
+)
+def test_escapes_in_arguments_are_read(text: str, passes: str) -> None:
+    assert judge_text(SECRETS, text, Masks(), surface=ARGUMENTS).text == passes
+    for at in range(len(text) + 1):
+        assert in_argument_pieces(SECRETS, [text[:at], text[at:]]) == passes
+    assert in_argument_pieces(SECRETS, list(text)) == passes
+
+
+ESCAPED = st.lists(
+    st.one_of(st.sampled_from(list(ALPHABET) + [r"\u0061", r"\u304b", r"\u3099", r"\ud83d", r"\ude00", r"\\", r"\"", "\\", "u0"])),
+    max_size=20,
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(RULES, ESCAPED)
+def test_arguments_pass_in_pieces_as_the_whole_does(rules: list[dict[str, object]], text: str) -> None:
+    look = matcher(*rules)
+    expected = judge_text(look, text, Masks(), surface=ARGUMENTS).text
+    assert in_argument_pieces(look, list(text)) == expected
+    assert in_argument_pieces(look, [text[:7], text[7:]]) == expected
