@@ -1,8 +1,11 @@
 """Content policies on a call's way in: what is masked, flagged or blocked before anything is held or asked of a backend."""
 
+import threading
 import time
 from dataclasses import replace
+from typing import Final
 
+import gevent
 import structlog
 
 from gateway.api.chat_request import Upstream
@@ -13,14 +16,16 @@ from gateway.endings import stopped
 from gateway.exceptions import ClientLeft, ContentBlocked, Overloaded
 from gateway.policy.judge import Complete, ask_judges
 from gateway.policy.masks import Masks
+from gateway.policy.patterns import PatternRefused
 from gateway.policy.reading import texts
 from gateway.policy.request import judge_request
-from gateway.policy.rules import INPUT, Judge
-from gateway.policy.ruleset import compiled
+from gateway.policy.rules import INPUT, Judge, Policy
+from gateway.policy.ruleset import RuleSet, compiled, kept
 from gateway.principal import Principal
 from gateway.routing.road import Road
 from usage.store import StoreUnavailable
 
+_compiling: Final = threading.Lock()
 _log = structlog.get_logger("gateway")
 
 
@@ -41,7 +46,10 @@ def guarded(call: Call, principal: Principal, road: Road, upstream: Upstream, *,
     if unreadable:
         _log.error("policies_unreadable", policies=unreadable, request_id=call.request_id)
         raise Overloaded(retry_after_s=1)
-    call.rules, call.masks = compiled(policies), Masks()
+    try:
+        call.rules, call.masks = rules_of(policies), Masks()
+    except PatternRefused:
+        raise Overloaded(retry_after_s=1) from None
     judgement = judge_request(call.rules, upstream.fields, call.masks, pause=pause)
     call.decisions += judgement.decisions
     if judgement.blocked is not None:
@@ -55,6 +63,15 @@ def guarded(call: Call, principal: Principal, road: Road, upstream: Upstream, *,
         if any(decision.action == "block" for decision in verdicts):
             raise ContentBlocked
     return replace(upstream, fields=judgement.fields)
+
+
+def rules_of(policies: tuple[Policy, ...]) -> RuleSet:
+    """Compiled by a real thread, where they are not yet: for thousands of words that takes half a second."""
+    if (rules := kept(policies)) is not None:
+        return rules
+    with _compiling:
+        made: RuleSet = kept(policies) or gevent.get_hub().threadpool.apply(compiled, (policies,))
+        return made
 
 
 def pause() -> None:

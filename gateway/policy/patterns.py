@@ -390,7 +390,7 @@ def _class_source(text: str) -> str:
     """Of classes by name those that hold what normalised text has instead: hiragana for katakana, small letters."""
     if text in {"\\p{Katakana}", "\\p{Hiragana}"}:
         return "\\p{Hiragana}\\p{Katakana}"
-    return "\\pL" if text in {"\\p{Lu}", "\\p{Lt}"} else text
+    return "\\p{Lu}\\p{Ll}" if text in {"\\p{Lu}", "\\p{Lt}"} else text
 
 
 def _in_class(char: str) -> str:

@@ -10,7 +10,7 @@ releases call `reasoning_content`.
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -119,17 +119,36 @@ class StreamGuard:
         return has_more or told.get("finish_reason") is not None
 
 
+class _Tokens(NamedTuple):
+    """What is told of the tokens of events. of: their texts, each from and to where; None: nothing of a text came with them.
+
+    That is so for the first bytes of a character, say: it comes with the last of them.
+    """
+
+    of: list[tuple[Scanner, int, int]] | None
+    logprobs: list[Any]
+    ids: list[Any]
+
+    def have_passed(self, *, is_last: bool) -> bool:
+        return is_last if self.of is None else all(end <= scanner.passed for scanner, _, end in self.of)
+
+    @property
+    def are_masked(self) -> bool:
+        return any(scanner.masked(start, end) for scanner, start, end in self.of or ())
+
+
 class _Choice:
     """The texts of one choice, by what names them in a delta."""
 
-    __slots__ = ("_decisions", "_logprobs", "_masks", "_rules", "_scanners", "is_blocked")
+    __slots__ = ("_decisions", "_fed", "_masks", "_rules", "_scanners", "_tokens", "is_blocked")
 
     def __init__(self, rules: RuleSet, masks: Masks) -> None:
         self._rules = rules
         self._masks = masks
         self._scanners: dict[tuple[str, int], Scanner | None] = {}
         self._decisions: list[Decision] = []
-        self._logprobs: list[tuple[int, int, list[Any]]] = []  # of text that is held: from, to, and what is told of it
+        self._tokens: list[_Tokens] = []  # of text that is held
+        self._fed: list[tuple[Scanner, int, int]] | None = None  # texts of the event at hand; None: it has none
         self.is_blocked = False
 
     @property
@@ -144,9 +163,13 @@ class _Choice:
 
     def feed(self, name: str, surface: str, text: str, *, call: int = 0) -> str:
         """What may pass of this text by now."""
+        if self.is_blocked:
+            return ""
         scanner = self._scanner(name, surface, call)
+        self._fed = self._fed or []
         if scanner is None:
             return text
+        self._fed.append((scanner, scanner.size, scanner.size + len(text)))
         passed = scanner.feed(text)
         self.is_blocked = self.is_blocked or scanner.blocked is not None
         return passed
@@ -155,34 +178,45 @@ class _Choice:
         """Leave in this choice of an event what may pass. False: that is nothing, where there was something."""
         delta = told.get("delta")
         if not isinstance(delta, dict):
-            return True
+            if told.get("finish_reason") is None:
+                return True
+            delta = told["delta"] = {}
         was_silent = not any(delta.values())
+        self._fed = None
         for name, surface in TEXTS.items():
             if isinstance(text := delta.get(name), str) and text:
-                self._take_text(told, delta, name, surface, text)
+                delta[name] = self.feed(name, surface, text)
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
             delta["tool_calls"] = [call for call in calls if self._takes_call(call)]
         if isinstance(one := delta.get("function_call"), dict):
             self._take_function(one, -1)
-        if told.get("finish_reason") is not None or self.is_blocked:
-            self._flush(told, delta)
+        is_last = told.get("finish_reason") is not None
+        if is_last:
+            self._flush(delta)
+        self._tell_tokens(told, is_last=is_last)
         return was_silent or any(delta.values())
 
-    def _take_text(self, told: dict[str, Any], delta: dict[str, Any], name: str, surface: str, text: str) -> None:
-        scanner = self._scanner(name, surface)
-        delta[name] = self.feed(name, surface, text)
-        probabilities = told.get("logprobs")
-        if scanner is not None and name == "content" and isinstance(probabilities, dict):
-            self._logprobs.append((scanner.size - len(text), scanner.size, probabilities.get("content") or []))
-            self._tell_probabilities(told, scanner)
-
-    def _tell_probabilities(self, told: dict[str, Any], scanner: Scanner) -> None:
+    def _tell_tokens(self, told: dict[str, Any], *, is_last: bool) -> None:
         """Tokens, and what they might have been, are told once their text has passed as it was."""
-        ready = [entry for entry in self._logprobs if entry[1] <= scanner.passed]
-        self._logprobs = self._logprobs[len(ready) :]
-        content = [token for start, end, tokens in ready if not scanner.masked(start, end) for token in tokens]
-        told["logprobs"] = {**told["logprobs"], "content": content} if told.get("logprobs") else {"content": content}
+        probabilities = told.get("logprobs")
+        logprobs = (probabilities.get("content") if isinstance(probabilities, dict) else None) or []
+        ids = told.get("token_ids") or []
+        if not logprobs and not ids and not self._tokens:
+            return
+        before = self._tokens.pop() if self._tokens and self._tokens[-1].of is None else _Tokens(None, [], [])
+        self._tokens.append(_Tokens(self._fed, before.logprobs + logprobs, before.ids + ids))
+        if self.is_blocked:
+            self._tokens.clear()
+        ready = [tokens for tokens in self._tokens if tokens.have_passed(is_last=is_last)]
+        self._tokens = [tokens for tokens in self._tokens if tokens not in ready]
+        shown = [tokens for tokens in ready if not tokens.are_masked]
+        shown_logprobs = [token for tokens in shown for token in tokens.logprobs]
+        shown_ids = [token for tokens in shown for token in tokens.ids]
+        if shown_logprobs != logprobs:
+            told["logprobs"] = {**(probabilities or {}), "content": shown_logprobs}
+        if shown_ids != ids:
+            told["token_ids"] = shown_ids
 
     def _takes_call(self, call: Any) -> bool:
         """A piece of a tool call; False where nothing of it may go out yet."""
@@ -202,13 +236,15 @@ class _Choice:
         """A tool's name comes whole, and cannot be masked: nobody has a tool of that name."""
         matcher = self._rules.on(ARGUMENTS)
         if matcher is None:
+            self._fed = self._fed or []
             return name
         judged = judge_text(matcher, name, self._masks, surface=ARGUMENTS)
         self._decisions += judged.decisions
         self.is_blocked = self.is_blocked or judged.text != name
-        return name if judged.text == name else ""
+        self._fed = self._fed or []
+        return name if not self.is_blocked else ""
 
-    def _flush(self, told: dict[str, Any], delta: dict[str, Any]) -> None:
+    def _flush(self, delta: dict[str, Any]) -> None:
         """The choice ends: what was held is judged as it is. Where it was blocked nothing more goes out of any of its texts."""
         for (name, call), scanner in self._scanners.items():
             if scanner is None or self.is_blocked:
@@ -223,9 +259,6 @@ class _Choice:
                 delta["tool_calls"] = _with_arguments(delta.get("tool_calls") or [], call, rest)
             elif name == "arguments":
                 delta["function_call"] = {"arguments": (delta.get("function_call") or {}).get("arguments", "") + rest}
-        content = self._scanners.get(("content", 0))
-        if content is not None and self._logprobs:
-            self._tell_probabilities(told, content)
 
     def _scanner(self, name: str, surface: str, call: int = 0) -> Scanner | None:
         key = name, call
