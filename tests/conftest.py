@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import redis
 from django.conf import settings
+from hypothesis import settings as hypothesis_settings
 
 from accounts import issuing
 from accounts.models import ApiKey, Membership, Tenant, User
 from accounts.roles import Role
 from portal import embedded
+
+# How long an example takes says more of what else the machine does than of the code.
+hypothesis_settings.register_profile("sekisho", deadline=None)
+hypothesis_settings.load_profile("sekisho")
 
 PASSWORD = "a traveller's permit, please"  # of every persona who signs in
 _stores: list[embedded.Store] = []

@@ -11,7 +11,7 @@ WITH_DATABASE = {
     "apps.py", "models.py", "tasks.py", "recovery.py", "copying.py", "counters.py", "ledger.py", "months.py", "posting.py",
     "reconcile.py", "reports.py", "retention.py", "rollups.py", "unposted.py",
 }  # fmt: skip
-FOLDERS = ("gateway/api", "gateway/routing", "gateway/server", "gateway/upstream", "gateway", "usage")
+FOLDERS = ("gateway/api", "gateway/policy", "gateway/routing", "gateway/server", "gateway/upstream", "gateway", "usage")
 HOT = sorted(path for folder in FOLDERS for path in (PROJECT / folder).glob("*.py") if path.name not in WITH_DATABASE)
 HOT.append(PROJECT / "gateway/reports.py")  # asks the portal, which asks the database
 FORBIDDEN = ("django.db", "django.contrib", "django.apps", "accounts.models", "gateway.models", "celery")

@@ -25,8 +25,9 @@ __all__ = ["DETECTORS", "Detection", "Shape"]
 # The local part is one class throughout: with a word boundary, or another first character, each set of places where it may
 # have begun would be a state of its own, and there are 2 ** 64.
 _DOT: Final = r"(?:\.| ?[(\[]dot[)\]] ?)"
-_TOP: Final = "(?:[a-z]{2,24}|xn--[a-z0-9-]{2,40})"
-_EMAIL: Final = rf"[a-z0-9._%+-]{{1,64}}(?:@| ?[(\[]at[)\]] ?)(?:[a-z0-9-]{{1,63}}{_DOT}){{1,5}}{_TOP}"
+_TOP: Final = "(?:[a-z]{2,}|xn--[a-z0-9-]{2,})"
+# Not counted: an automaton that counts what may begin anywhere took 30 ms for 4 KB that it had not seen before.
+_EMAIL: Final = rf"[a-z0-9._%+-]+(?:@| ?[(\[]at[)\]] ?)(?:[a-z0-9-]+{_DOT})+{_TOP}"
 _NO_EMAIL: Final = re.compile(
     r"git@|.*@[1-9]x\.|.*\.(?:png|jpe?g|gif|svg|webp|avif|bmp|ico|pdf|css|json|xml|html|class)\Z", re.DOTALL
 )

@@ -169,7 +169,7 @@ class Normalised:
     def _known(self) -> "Sequence[Run]":
         if self._runs is None:
             original = self._original or ""
-            if len(original) > _PIECE:
+            if len(original) > 2 * _PIECE:
                 self._take_pieces(original)
             else:
                 self._take(list(_runs(original)))
@@ -181,7 +181,9 @@ class Normalised:
         while at < len(original):
             apart = _ALL_APART.match(original, min(at + _PIECE, len(original)))
             ends = apart.end() if apart else min(at + _PIECE, len(original))
-            piece = normalise(original[at:ends])
+            part = original[at:ends]
+            is_long = len(part) > 2 * _PIECE  # a run of marks, or of what nobody sees: it cannot be cut
+            piece = Normalised(folded(part), part, list(_runs(part))) if is_long else normalise(part)
             self._starts.append(start)
             self._sources.append(at)
             self._pieces.append(piece)

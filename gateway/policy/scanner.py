@@ -9,6 +9,7 @@ have begun with, and nothing else: a match is judged when no text that could fol
 Offsets of matches and decisions are in the whole text.
 """
 
+import re
 from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from gateway.policy.spacing import closed_up, may_close_up, other_endings
 SLICE_CHARACTERS: Final = 16_384
 DECISIONS_MAX: Final = 1_000
 _ARGUMENTS: Final = "output.tool_arguments"
+_QUOTE_OR_ESCAPE: Final = re.compile(r'(?s)\\.|"')
 _LETTERS: Final = 6  # so far back a space may stand that goes by what comes: with the letter before it and its edge
 _CONTEXT: Final = 16  # what stands before decides over edges of words, spaced letters, and marks that come late
 
@@ -57,13 +59,14 @@ class Scanner:
     """One text. feed() its pieces, then end(); nothing passes any more once it is blocked."""
 
     __slots__ = (
-        "_base", "_is_bare", "_judged", "_masked", "_masks", "_matcher", "_next", "_open", "_reads_escapes", "_size",
-        "_spans", "_surface", "_tail", "_told", "blocked", "decisions",
+        "_base", "_is_bare", "_is_in_string", "_judged", "_masked", "_masks", "_matcher", "_next", "_open", "_reads_escapes",
+        "_size", "_spans", "_surface", "_tail", "_told", "blocked", "decisions",
     )  # fmt: skip
 
     def __init__(self, matcher: Matcher, masks: Masks, surface: str) -> None:
         self._matcher = matcher
         self._reads_escapes = surface == _ARGUMENTS
+        self._is_in_string = False
         self._is_bare = not matcher.sizes and not matcher.scripts
         self._masks = masks
         self._surface = surface
@@ -80,8 +83,9 @@ class Scanner:
         self.decisions: list[Decision] = []
 
     @property
-    def is_holding(self) -> bool:
-        return self._open < len(self._tail)
+    def held(self) -> int:
+        """Characters that are held back."""
+        return len(self._tail) - self._open
 
     @property
     def size(self) -> int:
@@ -116,6 +120,7 @@ class Scanner:
     def _passed_on(self, tail: str, live: int, added: int) -> str:
         """What passes where nothing is to be masked: the short way of _pass."""
         shown = tail[self._open : live]
+        self._follow(shown)
         self._size += added
         self._judged = self._base + live
         dropped = live - _CONTEXT
@@ -314,17 +319,26 @@ class Scanner:
             if end > limit:  # what overlaps it may not have begun yet; or it reaches into what is blocked
                 limit = start
                 break
+            self._follow(tail[at:start])
             shown = self._shown(self._spans[:count], tail[start:end])
+            self._follow(tail[start:end])
             del self._spans[:count]
             out += [tail[at:start], shown]
             self._masked.append((first.start, self._base + end))
             at = end
         out.append(tail[at:limit])
+        self._follow(tail[at:limit])
         dropped = max(0, limit - _CONTEXT)
         if isinstance(seen, Unescaped):  # half an escape would be read as something else
             dropped = seen.boundary(dropped)
         self._tail, self._base, self._open = tail[dropped:], self._base + dropped, limit - dropped
         return "".join(out)
+
+    def _follow(self, text: str) -> None:
+        """Where in a JSON text what comes next stands: in a string, or outside of any, as numbers do."""
+        if self._reads_escapes and '"' in text:
+            quotes = _QUOTE_OR_ESCAPE.findall(text).count('"')
+            self._is_in_string ^= quotes % 2 == 1
 
     def _shown(self, spans: list[_Match], original: str) -> str:
         redacted = [span.source.rule for span in spans if span.source is not None]
@@ -334,7 +348,8 @@ class Scanner:
         rule = redacted[0]
         if not isinstance(rule, TextRule):
             raise TypeError(rule.kind)
-        return self._masks.mask(rule.label, original, alike=folded(original), restore=rule.restore)
+        mask = self._masks.mask(rule.label, original, alike=folded(original), restore=rule.restore)
+        return mask if self._is_in_string or not self._reads_escapes else f'"{mask}"'
 
     def _text(self, match: _Match) -> str:
         return self._tail[match.start - self._base : match.end - self._base]
@@ -345,12 +360,13 @@ def judge_text(
 ) -> Judgement:
     """A whole text. pause: called between slices of a long one, so that others get their turn."""
     scanner = Scanner(matcher, masks, surface)
-    passed = []
-    for at in range(0, len(text) - SLICE_CHARACTERS, SLICE_CHARACTERS):
-        passed.append(scanner.feed(text[at : at + SLICE_CHARACTERS]))
+    passed, at = [], 0
+    # What is held back is read again with each slice: these grow with it, so that no text is read more than a few times.
+    while len(text) - at > (length := max(SLICE_CHARACTERS, scanner.held)):
+        passed.append(scanner.feed(text[at : at + length]))
+        at += length
         pause()
-    done = max(0, -(-(len(text) - SLICE_CHARACTERS) // SLICE_CHARACTERS)) * SLICE_CHARACTERS
-    passed.append(scanner.end(text[done:]))
+    passed.append(scanner.end(text[at:]))
     return Judgement("".join(passed), scanner.blocked, tuple(scanner.decisions))
 
 

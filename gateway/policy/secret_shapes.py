@@ -120,7 +120,7 @@ SECRET: Final = (
         _is_private_key,
     ),
     Shape(rf"\beyj{_JWT}{{12}}{_JWT}*\.eyj{_JWT}{{8}}{_JWT}*\.{_JWT}{{16}}{_JWT}*", _is_jwt),
-    Shape(rf"""{_NAMES}["']?\s?[:=]\s?["'][a-z0-9!#%&*+=?@^_~()|$;<>-]{{10,64}}["']""", _is_assigned_secret),
+    Shape(rf"""{_NAMES}["']?\s?[:=]\s?["'][a-z0-9!#%&*+=?@^_~()|$;<>-]{{10,}}["']""", _is_assigned_secret),
     Shape(r"aws_secret_access_key[\"']?\s?[:=]\s?[\"']?[a-z0-9/+]{40}\b"),
-    Shape(r"://[a-z0-9._%-]{0,64}:[a-z0-9._%!#&*+=?^~$-]{6,64}@", _is_password_in_url),
+    Shape(r"://[a-z0-9._%-]*:[a-z0-9._%!#&*+=?^~$-]{6,}@", _is_password_in_url),
 )

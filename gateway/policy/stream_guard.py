@@ -178,9 +178,7 @@ class _Choice:
         """Leave in this choice of an event what may pass. False: that is nothing, where there was something."""
         delta = told.get("delta")
         if not isinstance(delta, dict):
-            if told.get("finish_reason") is None:
-                return True
-            delta = told["delta"] = {}
+            delta = {}
         was_silent = not any(delta.values())
         self._fed = None
         for name, surface in TEXTS.items():
@@ -189,11 +187,13 @@ class _Choice:
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
             delta["tool_calls"] = [call for call in calls if self._takes_call(call)]
-        if isinstance(one := delta.get("function_call"), dict):
-            self._take_function(one, -1)
+        if isinstance(one := delta.get("function_call"), dict) and not self._takes_call({"index": -1, "function": one}):
+            del delta["function_call"]
         is_last = told.get("finish_reason") is not None
         if is_last:
             self._flush(delta)
+        if delta:
+            told["delta"] = delta
         self._tell_tokens(told, is_last=is_last)
         return was_silent or any(delta.values())
 
@@ -208,9 +208,13 @@ class _Choice:
         self._tokens.append(_Tokens(self._fed, before.logprobs + logprobs, before.ids + ids))
         if self.is_blocked:
             self._tokens.clear()
-        ready = [tokens for tokens in self._tokens if tokens.have_passed(is_last=is_last)]
-        self._tokens = [tokens for tokens in self._tokens if tokens not in ready]
-        shown = [tokens for tokens in ready if not tokens.are_masked]
+        held, self._tokens = self._tokens, []
+        shown: list[_Tokens] = []
+        for tokens in held:
+            if not tokens.have_passed(is_last=is_last):
+                self._tokens.append(tokens)
+            elif not tokens.are_masked:
+                shown.append(tokens)
         shown_logprobs = [token for tokens in shown for token in tokens.logprobs]
         shown_ids = [token for tokens in shown for token in tokens.ids]
         if shown_logprobs != logprobs:
@@ -224,6 +228,8 @@ class _Choice:
             return True
         had = function.get("arguments")
         self._take_function(function, call.get("index", 0))
+        if self.is_blocked:
+            return bool(function.get("name") or function.get("arguments"))
         return not had or bool(function.get("arguments")) or "name" in function or "id" in call
 
     def _take_function(self, function: dict[str, Any], call: int) -> None:
@@ -234,15 +240,13 @@ class _Choice:
 
     def _name(self, name: str) -> str:
         """A tool's name comes whole, and cannot be masked: nobody has a tool of that name."""
-        matcher = self._rules.on(ARGUMENTS)
-        if matcher is None:
-            self._fed = self._fed or []
-            return name
-        judged = judge_text(matcher, name, self._masks, surface=ARGUMENTS)
-        self._decisions += judged.decisions
-        self.is_blocked = self.is_blocked or judged.text != name
         self._fed = self._fed or []
-        return name if not self.is_blocked else ""
+        matcher = self._rules.on(ARGUMENTS)
+        if matcher is not None and not self.is_blocked:
+            judged = judge_text(matcher, name, self._masks, surface=ARGUMENTS)
+            self._decisions += judged.decisions
+            self.is_blocked = judged.text != name
+        return "" if self.is_blocked else name
 
     def _flush(self, delta: dict[str, Any]) -> None:
         """The choice ends: what was held is judged as it is. Where it was blocked nothing more goes out of any of its texts."""

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from gateway.policy.normalize import Normalised, endings, folded, normalise, unsettled
 
 # What folding joins, parts, drops and leaves alone; letters of any script, beyond the basic plane too.
-HARD = "aZ9 ー-カｶがガﾞ゛\u3099\u309aはﾊﾟ①㍿ﬁßéİΐ´٣аορ\u0301\u200b\u00ad\ufe0f\U000e0100\U0001d165한ᄀ\u1161\u11a8กำ\u0627\u0653ク\u0308字"
+HARD = (
+    "aZ9 ー-カｶがガﾞ゛\u3099\u309aはﾊﾟ①㍿ﬁßéİΐ´٣аορ"
+    "\u0301\u200b\u00ad\ufe0f\U000e0100\U0001d165한ᄀ\u1161\u11a8กำ\u0627\u0653ク\u0308字"
+)
 BEYOND = "\U0001d7d8\U00011099\U000110ba\U0001f600\U000105d2"
 TEXTS = st.text(st.sampled_from(HARD + BEYOND) | st.characters(exclude_categories=["Cs"]), max_size=20)
 

