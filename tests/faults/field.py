@@ -140,7 +140,7 @@ class Field:
         alias.save()
         self.backend = names[0]
         watch = Watch(self.stand.gateway.url, self.backend)
-        until(lambda: watch._state() == 3, "the backends were not found well")
+        until(lambda: watch._state() == 3, "the backends were not found well", 180)
 
     def clients(self, *, rare: str = "", streams_alone: bool = False) -> Clients:
         count = CLIENTS * (2 if self.is_long else 1)
