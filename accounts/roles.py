@@ -19,6 +19,7 @@ class Action(StrEnum):
 
     VIEW = "view"  # aliases, keys without their text, usage
     MANAGE_KEYS = "manage_keys"
+    MANAGE_POLICIES = "manage_policies"
     MANAGE_SETTINGS = "manage_settings"
     MANAGE_MEMBERS = "manage_members"
     MANAGE_OWNERS = "manage_owners"
@@ -27,7 +28,7 @@ class Action(StrEnum):
 ALLOWED: Final[dict[Role, frozenset[Action]]] = {
     Role.VIEWER: frozenset({Action.VIEW}),
     Role.DEVELOPER: frozenset({Action.VIEW, Action.MANAGE_KEYS}),
-    Role.ADMIN: frozenset({Action.VIEW, Action.MANAGE_KEYS, Action.MANAGE_SETTINGS, Action.MANAGE_MEMBERS}),
+    Role.ADMIN: frozenset(Action) - {Action.MANAGE_OWNERS},
     Role.OWNER: frozenset(Action),
 }
 

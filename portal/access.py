@@ -102,6 +102,15 @@ def tenant_for(request: HttpRequest, slug: str, action: Action) -> Tenant:
     return tenant
 
 
+def may(request: HttpRequest, tenant: Tenant, action: Action) -> bool:
+    """Is `action` to be offered? A view that does it asks for itself, by `require`."""
+    user = person(request)
+    if user.is_operator:
+        return True
+    role = tenant.memberships.filter(user=user).values_list("role", flat=True).first()
+    return role is not None and allows(role, action)
+
+
 def person(request: HttpRequest) -> User:
     """Who signed in. Raises PermissionDenied for nobody: a view that asks is declared `signed_in` or `require`."""
     if not isinstance(request.user, User):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.views import health, language, reports, sessions, tenants
+from portal.views import health, language, policies, reports, sessions, tenants
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -17,4 +17,11 @@ urlpatterns = [
     path("language/", language.switch, name="language"),
     path("internal/reports/", reports.answer, name="reports"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
+    path("t/<slug:slug>/policies/", policies.index, name="policies"),
+    path("t/<slug:slug>/policies/new/", policies.new, name="policy_new"),
+    path("t/<slug:slug>/policies/<str:name>/", policies.show, name="policy"),
+    path("t/<slug:slug>/policies/<str:name>/draft/", policies.edit, name="policy_draft"),
+    path("t/<slug:slug>/policies/<str:name>/publish/", policies.publish, name="policy_publish"),
+    path("t/<slug:slug>/policies/<str:name>/discard/", policies.discard, name="policy_discard"),
+    path("t/<slug:slug>/policies/<str:name>/roll-back/<int:number>/", policies.roll_back, name="policy_roll_back"),
 ]
