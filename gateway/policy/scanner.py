@@ -29,6 +29,7 @@ from gateway.policy.spacing import closed_up, may_close_up, other_endings
 SLICE_CHARACTERS: Final = 16_384
 DECISIONS_MAX: Final = 1_000
 _ARGUMENTS: Final = "output.tool_arguments"
+_NUMBER: Final = re.compile(r"[0-9eE+.-]+")
 _QUOTE_OR_ESCAPE: Final = re.compile(r'(?s)\\.|"')
 _LETTERS: Final = 6  # so far back a space may stand that goes by what comes: with the letter before it and its edge
 _CONTEXT: Final = 16  # what stands before decides over edges of words, spaced letters, and marks that come late
@@ -349,7 +350,8 @@ class Scanner:
         if not isinstance(rule, TextRule):
             raise TypeError(rule.kind)
         mask = self._masks.mask(rule.label, original, alike=folded(original), restore=rule.restore)
-        return mask if self._is_in_string or not self._reads_escapes else f'"{mask}"'
+        is_number = self._reads_escapes and not self._is_in_string and _NUMBER.fullmatch(original) is not None
+        return f'"{mask}"' if is_number else mask
 
     def _text(self, match: _Match) -> str:
         return self._tail[match.start - self._base : match.end - self._base]
