@@ -1,7 +1,7 @@
 """What output rules cost a streamed event in the gateway, sockets and all: .venv/bin/python -m tests.bench.guard
 
-One gateway worker before a simulated vLLM; some streams at a time, at the pace of a GPU. CPU time of the worker by event, for an
-alias without rules and for others with, in turn: only ratios within one run are worth anything.
+One gateway worker before a simulated vLLM; some streams at a time, at the pace of a GPU. CPU time of the worker by event, for
+an alias without rules and for others with, in turn: only ratios within one run are worth anything.
 """
 
 import os

@@ -75,8 +75,8 @@ LITERALS = st.text(ALPHABET, min_size=1, max_size=4)
 WORDS = st.lists(LITERALS.filter(lambda word: bool(word.strip())), min_size=1, max_size=4)
 PATTERNS = st.sampled_from(
     [
-        "a+b", "ab?c?", "(ab|a)-", r"\bab\b", "a$", "(?m)^b", "[ァ-ヶ]{1,3}密", "か+", "[^a]b", "b.{0,3}a", "(?s)a.*b", "1{2,4}",
-        "株式", r"\d\d-\d", "が|かき", "[がき]-", "a{2}", "(a|b){2,3}?c?", "e.", "한", "fi?",
+        "a+b", "ab?c?", "(ab|a)-", r"\bab\b", "a$", "(?m)^b", "[ァ-ヶ]{1,3}密", "か+", "[^a]b", "b.{0,3}a", "(?s)a.*b",
+        "1{2,4}", "株式", r"\d\d-\d", "が|かき", "[がき]-", "a{2}", "(a|b){2,3}?c?", "e.", "한", "fi?",
     ]
 )  # fmt: skip
 ACTIONS = st.sampled_from(["block", "redact", "redact", "flag"])
@@ -101,7 +101,7 @@ def test_pieces_pass_as_the_whole_does(rules: list[dict[str, object]], text: str
     look = matcher(*rules)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     pieces = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
-    passed, judged = in_pieces(look, pieces)
+    _passed, judged = in_pieces(look, pieces)
     expected = whole(look, text)
     assert judged.text == expected.text
     assert (judged.blocked is None) == (expected.blocked is None)
@@ -185,12 +185,8 @@ def test_a_number_that_is_masked_becomes_a_string(size: int) -> None:
     }
 
 
-ESCAPED = st.lists(
-    st.one_of(
-        st.sampled_from(list(ALPHABET) + [r"\u0061", r"\u304b", r"\u3099", r"\ud83d", r"\ude00", r"\\", r"\"", "\\", "u0"])
-    ),
-    max_size=20,
-).map("".join)
+PARTS = [r"\u0061", r"\u304b", r"\u3099", r"\ud83d", r"\ude00", r"\\", r"\"", "\\", "u0"]
+ESCAPED = st.lists(st.sampled_from([*ALPHABET, *PARTS]), max_size=20).map("".join)
 
 
 @settings(max_examples=300, deadline=None)
