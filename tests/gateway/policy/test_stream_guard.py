@@ -340,7 +340,7 @@ def say(guard: StreamGuard, pieces: Iterable[str], name: str = "content", **last
 def test_tokens_of_masked_text_are_never_told(name: str) -> None:
     guard = guard_of({**KEYWORD, "action": "redact"})
     sent = say(guard, ["is ", "AL", "PHA", "-77", " ok"], name)
-    assert delivered(sent, name).replace('"', "") == "is [REDACTED_1] ok"
+    assert delivered(sent, name) == "is [REDACTED_1] ok"
     assert told_tokens(sent) == ["is ", " ok"]
     assert told_ids(sent) == [0, 4]
 
