@@ -119,7 +119,7 @@ class TermsForm(forms.Form):
     def terms(self) -> Terms:
         said = self.cleaned_data
         return Terms(
-            name=said["name"],
+            name=said.get("name", ""),
             scopes=said["scopes"],
             aliases=said["aliases"] if said["reach"] == "some" else None,
             networks=said["networks"],
@@ -127,6 +127,11 @@ class TermsForm(forms.Form):
             expires_at=self._expires_at(),
             policies=said["policies"],
         )
+
+    @property
+    def said(self) -> Terms | None:
+        """The terms to be told in words, which need no name yet; None while something else is wrong."""
+        return None if self.errors.keys() - {"name"} else self.terms
 
     def refuse(self, error: IssuingError) -> None:
         """Say at the field what could not be."""

@@ -135,7 +135,7 @@ def revoke(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
 def _form(request: HttpRequest, tenant: Tenant, form: TermsForm, context: dict[str, Any]) -> HttpResponse:
     """said: the terms the form begins with; in their place those it says now, None while it does not say any."""
     if form.is_bound:
-        context["said"] = form.terms if form.is_valid() else None
+        context["said"] = form.said
     return render(request, "portal/keys/form.html", {"tenant": tenant, "form": form, **context})
 
 

@@ -247,7 +247,7 @@ def test_expired_key_is_given_a_later_end_and_a_rotated_or_revoked_one_never(acm
     issuing.rotate(rotated, overlap=HOUR, actor=None, actor_label="test")
     issuing.revoke(revoked, actor=None, actor_label="test")
     for key in (rotated, revoked):
-        with pytest.raises(IssuingError, match="keep|stay as they are"):
+        with pytest.raises(IssuingError, match="stay as they are"):
             issuing.revise(key, Terms("new name"), actor=None, actor_label="test")
 
 

@@ -154,7 +154,7 @@ def test_form_says_in_words_before_anything_is_made(developer: Client, general: 
     begun = text_of(page_of(developer, "new/"))
     assert "chat with models · list the models it may call" in begun
     assert "By every alias of this tenant" in begun
-    said = TERMS | {"scopes": ["usage"], "reach": "some", "aliases": ["general"], "networks": "192.0.2.0/24"}
+    said = TERMS | {"name": "", "scopes": ["usage"], "reach": "some", "aliases": ["general"], "networks": "192.0.2.0/24"}
     page = text_of(post(developer, "new/", **said | {"expiry": "never", "say": "1"}))
     for words in ("It can: read its own usage", "alone: general", "networks: 192.0.2.0/24", "Without an end"):
         assert words in page, words
