@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -22,6 +23,7 @@ from portal.templatetags.scopes import scope_in_words
 
 NETWORKS_MAX: Final = 100
 EXPIRY_DEFAULT: Final = "90"
+DAY_MAX: Final = date(2999, 12, 31)  # the last moments of year 9999 are past what Python can say in UTC
 TAIL_LENGTH: Final = 4  # of a hint, what people compare
 
 
@@ -83,6 +85,7 @@ class TermsForm(forms.Form):
         label=gettext_lazy("Last day"),
         required=False,
         input_formats=["%Y-%m-%d"],
+        validators=[MaxValueValidator(DAY_MAX)],
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
     )
 
@@ -97,8 +100,7 @@ class TermsForm(forms.Form):
         self._choices("expiry", _expiries(tenant, key))
 
     def clean_networks(self) -> list[str]:
-        networks = list(dict.fromkeys(re.split(r"[\s,、]+", self.cleaned_data["networks"].strip())))
-        networks = [network for network in networks if network]
+        networks = list(dict.fromkeys(filter(None, re.split(r"[\s,、]+", self.cleaned_data["networks"]))))
         if len(networks) > NETWORKS_MAX:
             raise ValidationError(_("Name %(number)d networks at most.") % {"number": NETWORKS_MAX})
         for network in networks:
@@ -149,7 +151,7 @@ class TermsForm(forms.Form):
             return self._key.expires_at
         return timezone.now() + timedelta(days=int(expiry))
 
-    def _end_of(self, day: Any) -> datetime:
+    def _end_of(self, day: date) -> datetime:
         return datetime.combine(day, time.max, ZoneInfo(self._tenant.time_zone))
 
     def _choices(self, name: str, choices: list[tuple[str, str]]) -> None:

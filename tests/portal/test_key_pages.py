@@ -219,6 +219,7 @@ def test_key_that_may_not_chat_gets_no_example_of_it(developer: Client) -> None:
         ({"networks": "192.0.2.0/24, localhost"}, "“localhost” is no network"),
         ({"expiry": "date"}, "Choose the last day"),
         ({"expiry": "date", "date": "2020-01-01"}, "This day is over"),
+        ({"expiry": "date", "date": "9999-12-31"}, "less than or equal"),
         ({"expiry": "keep"}, "keep"),
     ],
 )
