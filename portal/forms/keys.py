@@ -31,7 +31,7 @@ class FilterForm(forms.Form):
     """q: part of a name, or a hint or its last four; state: "" for any."""
 
     q = forms.CharField(
-        label=gettext_lazy("Name, or its last four characters"),
+        label=gettext_lazy("Name, or last four characters of the key"),
         max_length=64,
         required=False,
         widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off"}),
@@ -81,7 +81,7 @@ class TermsForm(forms.Form):
         help_text=gettext_lazy("One a line, such as 192.0.2.0/24. Empty: from anywhere."),
     )
     expiry = forms.ChoiceField(label=gettext_lazy("It works"), widget=forms.RadioSelect)
-    date = forms.DateField(
+    last_day = forms.DateField(
         label=gettext_lazy("Last day"),
         required=False,
         input_formats=["%Y-%m-%d"],
@@ -90,7 +90,7 @@ class TermsForm(forms.Form):
     )
 
     def __init__(self, *args: Any, tenant: Tenant, key: ApiKey | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, initial=_initial(key), **kwargs)
+        super().__init__(*args, **{"initial": _initial(key), **kwargs})
         self._tenant, self._key = tenant, key
         aliases = ModelAlias.objects.filter(tenant=tenant).values_list("name", flat=True)
         # What a key names stays to be chosen, even where it is not there any more: no form drops a policy unasked.
@@ -110,12 +110,12 @@ class TermsForm(forms.Form):
     def clean(self) -> None:
         if self.cleaned_data.get("reach") == "some" and not self.cleaned_data.get("aliases") and "aliases" not in self.errors:
             self.add_error("aliases", _("Choose one alias or more, or let it call all of them."))
-        if self.cleaned_data.get("expiry") == "date" and "date" not in self.errors:
-            day = self.cleaned_data.get("date")
+        if self.cleaned_data.get("expiry") == "date" and "last_day" not in self.errors:
+            day = self.cleaned_data.get("last_day")
             if day is None:
-                self.add_error("date", _("Choose the last day on which the key works."))
+                self.add_error("last_day", _("Choose the last day on which the key works."))
             elif self._end_of(day) <= timezone.now():
-                self.add_error("date", _("This day is over: choose a later one."))
+                self.add_error("last_day", _("This day is over: choose a later one."))
 
     @property
     def terms(self) -> Terms:
@@ -146,7 +146,7 @@ class TermsForm(forms.Form):
         if expiry == "never":
             return None
         if expiry == "date":
-            return self._end_of(self.cleaned_data["date"])
+            return self._end_of(self.cleaned_data["last_day"])
         if expiry == "keep" and self._key:
             return self._key.expires_at
         return timezone.now() + timedelta(days=int(expiry))

@@ -80,7 +80,7 @@ def show(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     context = {
         "tenant": tenant,
         "key": key,
-        "limits": key.limits.order_by("name"),  # type: ignore[attr-defined] # gateway.models.Limit names it so
+        "limits": key.limits.order_by("name"),
         "may_manage": may(request, tenant, Action.MANAGE_KEYS),
     }
     return render(request, "portal/keys/show.html", context)

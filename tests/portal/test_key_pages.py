@@ -135,7 +135,7 @@ def test_made_key_is_as_the_form_says(developer: Client, acme: Tenant, acme_deve
     policies.save_draft(calm, RULES, **BY)
     policies.publish(calm, **BY)
     before = AuditEvent.objects.count()
-    said = TERMS | {"reach": "some", "aliases": ["general"], "policies": ["calm"], "expiry": "date", "date": "2099-12-31"}
+    said = TERMS | {"reach": "some", "aliases": ["general"], "policies": ["calm"], "expiry": "date", "last_day": "2099-12-31"}
     page = post(developer, "new/", **said | {"networks": "192.0.2.0/24\n2001:db8::/32"})
     key = ApiKey.objects.get()
     assert (key.name, key.scopes, key.aliases, key.policies) == ("batch", ["chat", "models"], ["general"], ["calm"])
@@ -218,8 +218,8 @@ def test_key_that_may_not_chat_gets_no_example_of_it(developer: Client) -> None:
         ({"policies": ["no-such"]}, "no-such"),
         ({"networks": "192.0.2.0/24, localhost"}, "“localhost” is no network"),
         ({"expiry": "date"}, "Choose the last day"),
-        ({"expiry": "date", "date": "2020-01-01"}, "This day is over"),
-        ({"expiry": "date", "date": "9999-12-31"}, "less than or equal"),
+        ({"expiry": "date", "last_day": "2020-01-01"}, "This day is over"),
+        ({"expiry": "date", "last_day": "9999-12-31"}, "less than or equal"),
         ({"expiry": "keep"}, "keep"),
     ],
 )
