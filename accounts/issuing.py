@@ -1,9 +1,12 @@
-"""Issue, import, rotate and revoke API keys: each is one transaction with its audit event, and returns a key text once."""
+"""Issue, import, revise, rotate and revoke API keys: each is one transaction with its audit event.
+
+The text of a key is returned once, by what made it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -73,6 +76,27 @@ def import_key(tenant: Tenant, terms: Terms, text: str, **by: Unpack[audit.By]) 
 
 
 @transaction.atomic
+def revise(key: ApiKey, terms: Terms, **by: Unpack[audit.By]) -> bool:
+    """Give `key` other terms, for the calls that begin from now on. False when they are those it has: nothing is written then.
+
+    A key that is revoked or rotated keeps its terms. `key` is brought up to date. Raises IssuingError, `key` being as it was.
+    """
+    row = ApiKey.objects.select_for_update().get(pk=key.pk)
+    if not row.is_revisable:
+        raise IssuingError("key", _("“%(name)s” is revoked or rotated: its terms stay as they are.") % {"name": row.name})
+    held = {name: getattr(row, name) for name in _stored(terms)}
+    wanted = {name: value for name, value in _stored(terms).items() if value != held[name]}
+    if wanted:
+        for name, value in wanted.items():
+            setattr(row, name, value)
+        _check(row, is_end_new="expires_at" in wanted)
+        _save(row, update_fields=list(wanted))
+        _record("key.changed", row, by, before={name: held[name] for name in wanted}, after=wanted)
+    key.refresh_from_db()
+    return bool(wanted)
+
+
+@transaction.atomic
 def rotate(key: ApiKey, *, overlap: timedelta, **by: Unpack[audit.By]) -> tuple[ApiKey, str]:
     """Replace `key` by a new one of the same terms; the old one stays valid for `overlap`, or until its earlier expiry.
 
@@ -113,41 +137,56 @@ def _row(tenant: Tenant, terms: Terms, text: str) -> ApiKey:
     pepper = keys.peppers(settings.KEY_PEPPERS)[0]
     return ApiKey(
         tenant=tenant,
-        name=terms.name.strip(),
         lookup_id=keys.lookup_id(text, pepper),
         hint=keys.hint(text),
         pepper_id=pepper.id,
         digest=keys.digest(text, pepper),
         is_imported=not keys.is_minted(text),
-        scopes=sorted(set(terms.scopes)),
-        aliases=None if terms.aliases is None else sorted(set(terms.aliases)),
-        policies=sorted(set(terms.policies)),
-        networks=list(dict.fromkeys(terms.networks)),
-        error_dialect=terms.error_dialect,
-        expires_at=terms.expires_at,
+        **_stored(terms),
     )
+
+
+def _stored(terms: Terms) -> dict[str, Any]:
+    """The terms as the row holds them."""
+    return {
+        "name": terms.name.strip(),
+        "scopes": sorted(set(terms.scopes)),
+        "aliases": None if terms.aliases is None else sorted(set(terms.aliases)),
+        "policies": sorted(set(terms.policies)),
+        "networks": list(dict.fromkeys(terms.networks)),
+        "error_dialect": terms.error_dialect,
+        "expires_at": terms.expires_at,
+    }
 
 
 def _insert(key: ApiKey, by: audit.By) -> ApiKey:
     if not key.tenant.is_active:
         raise IssuingError("tenant", _("The tenant “%(slug)s” is suspended: it gets no keys.") % {"slug": key.tenant.slug})
+    _check(key, is_end_new=True)
+    key.created_by = by["actor"]
+    _save(key, force_insert=True)
+    return key
+
+
+def _check(key: ApiKey, *, is_end_new: bool) -> None:
     if keys.PATTERN.search(key.name):
         raise IssuingError("name", _("A name is shown to everybody: do not put a key into it."))
     if unknown := set(key.scopes) - set(SCOPES):
         facts = {"unknown": ", ".join(sorted(unknown)), "known": ", ".join(SCOPES)}
         raise IssuingError("scopes", _("No such scope: %(unknown)s. There are: %(known)s.") % facts)
-    if key.expires_at is not None and key.expires_at <= timezone.now():
+    if is_end_new and key.expires_at is not None and key.expires_at <= timezone.now():
         raise IssuingError("expires_at", _("The expiry is in the past."))
-    key.created_by = by["actor"]
+
+
+def _save(key: ApiKey, **how: Any) -> None:
     try:
         key.full_clean()
-        key.save(force_insert=True)
+        key.save(**how)
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         raise IssuingError("name" if field == "__all__" else field, " ".join(messages)) from error
     except IntegrityError as error:  # what full_clean asked changed before the row was there
         raise IssuingError("name", _("A key like this was made at the same moment.")) from error
-    return key
 
 
 def _record(

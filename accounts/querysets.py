@@ -31,6 +31,16 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
         return self.filter(unexpired, revoked_at=None, tenant__is_active=True)
 
+    def in_state(self, state: str) -> Self:
+        """Those of which `ApiKey.state` says so."""
+        if state == "revoked":
+            return self.filter(revoked_at__isnull=False)
+        now, current = timezone.now(), self.filter(revoked_at=None)
+        if state == "expired":
+            return current.filter(expires_at__lte=now)
+        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
+        return current.filter(unexpired, successor__isnull=state == "active")
+
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def for_tenant(self, tenant: "Tenant") -> Self:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.views import health, language, policies, reports, sessions, tenants
+from portal.views import health, keys, language, policies, reports, sessions, tenants
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -17,6 +17,12 @@ urlpatterns = [
     path("language/", language.switch, name="language"),
     path("internal/reports/", reports.answer, name="reports"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
+    path("t/<slug:slug>/keys/", keys.index, name="keys"),
+    path("t/<slug:slug>/keys/new/", keys.new, name="key_new"),
+    path("t/<slug:slug>/keys/<uuid:pk>/", keys.show, name="key"),
+    path("t/<slug:slug>/keys/<uuid:pk>/edit/", keys.edit, name="key_edit"),
+    path("t/<slug:slug>/keys/<uuid:pk>/rotate/", keys.rotate, name="key_rotate"),
+    path("t/<slug:slug>/keys/<uuid:pk>/revoke/", keys.revoke, name="key_revoke"),
     path("t/<slug:slug>/policies/", policies.index, name="policies"),
     path("t/<slug:slug>/policies/new/", policies.new, name="policy_new"),
     path("t/<slug:slug>/policies/<str:name>/", policies.show, name="policy"),

@@ -82,3 +82,8 @@ class ApiKey(models.Model):
         if self.expires_at is not None and self.expires_at <= timezone.now():
             return "expired"
         return "retiring" if self.successor_id else "active"
+
+    @property
+    def is_revisable(self) -> bool:
+        """May its terms change? An expired one may be given a later end; a revoked or rotated one never."""
+        return self.revoked_at is None and self.successor_id is None

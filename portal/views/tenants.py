@@ -13,7 +13,7 @@ from accounts.models import ApiKey, Tenant
 from accounts.roles import Action
 from gateway.models import ModelAlias
 from portal import snippets
-from portal.access import person, require, signed_in
+from portal.access import may, person, require, signed_in
 
 ROWS_PER_PAGE: Final = 50
 
@@ -40,6 +40,7 @@ def show(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         "has_other_tenants": Tenant.objects.visible_to(user).exclude(pk=tenant.pk).exists(),
         "aliases": aliases,
         "page": Paginator(keys, ROWS_PER_PAGE).get_page(request.GET.get("page")),
+        "may_manage_keys": lambda: may(request, tenant, Action.MANAGE_KEYS),  # asked where there is no key alone
         **_first_call(aliases[0].name if aliases else None),
     }
     return render(request, "portal/tenants/show.html", context)

@@ -194,6 +194,63 @@ def test_rotation_without_overlap_ends_the_old_key_at_once(acme_key: tuple[ApiKe
     assert list(ApiKey.objects.usable()) == [new]
 
 
+def test_revised_key_has_other_terms_and_the_same_text(acme_key: tuple[ApiKey, str], acme_admin: User) -> None:
+    key, text = acme_key
+    end = timezone.now() + HOUR
+    assert issuing.revise(key, Terms("ci 2", ["chat"], ["b", "a"], ["192.0.2.0/24"], "both", end, ["calm"]), actor=acme_admin)
+    assert (key.name, key.scopes, key.aliases, key.networks, key.error_dialect, key.expires_at, key.policies) == (
+        "ci 2", ["chat"], ["a", "b"], ["192.0.2.0/24"], "both", end, ["calm"],
+    )  # fmt: skip
+    assert verifies(ApiKey.objects.get(), text)
+    event = last_event()
+    assert event.before is not None
+    assert event.after is not None
+    assert (event.verb, event.actor) == ("key.changed", acme_admin)
+    assert (event.before["name"], event.after["name"]) == ("ci", "ci 2")
+    assert AuditEvent.objects.count() == 2
+
+
+def test_revising_into_what_it_is_writes_nothing(acme_key: tuple[ApiKey, str]) -> None:
+    assert not issuing.revise(acme_key[0], Terms(" ci "), actor=None, actor_label="test")
+    assert AuditEvent.objects.count() == 1
+
+
+def test_only_what_changes_is_recorded(acme_key: tuple[ApiKey, str]) -> None:
+    assert issuing.revise(acme_key[0], Terms("ci", scopes=["chat"]), actor=None, actor_label="test")
+    assert (last_event().before, last_event().after) == ({"scopes": ["chat", "models"]}, {"scopes": ["chat"]})
+
+
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        (Terms(name="taken"), "name"),
+        (Terms(name=keys.mint()), "name"),
+        (Terms("ci", scopes=[]), "scopes"),
+        (Terms("ci", networks=["localhost"]), "networks"),
+        (Terms("ci", expires_at=timezone.now() - HOUR), "expires_at"),
+    ],
+)
+def test_key_is_not_revised_into_what_cannot_be(acme: Tenant, acme_key: tuple[ApiKey, str], terms: Terms, field: str) -> None:
+    issuing.issue(acme, Terms("taken"), actor=None, actor_label="test")
+    with pytest.raises(IssuingError) as caught:
+        issuing.revise(acme_key[0], terms, actor=None, actor_label="test")
+    assert caught.value.field == field
+    assert (acme_key[0].name, acme_key[0].expires_at) == ("ci", None)
+    assert AuditEvent.objects.count() == 2
+
+
+def test_expired_key_is_given_a_later_end_and_a_rotated_or_revoked_one_never(acme: Tenant) -> None:
+    expired, rotated, revoked = (issuing.issue(acme, Terms(name), actor=None, actor_label="test")[0] for name in "abc")
+    ApiKey.objects.filter(pk=expired.pk).update(expires_at=timezone.now() - HOUR)
+    assert issuing.revise(expired, Terms("a", expires_at=timezone.now() + HOUR), actor=None, actor_label="test")
+    assert expired.state == "active"
+    issuing.rotate(rotated, overlap=HOUR, actor=None, actor_label="test")
+    issuing.revoke(revoked, actor=None, actor_label="test")
+    for key in (rotated, revoked):
+        with pytest.raises(IssuingError, match="stay as they are"):
+            issuing.revise(key, Terms("new name"), actor=None, actor_label="test")
+
+
 def test_imported_key_rotates_into_a_minted_one(acme: Tenant) -> None:
     old = issuing.import_key(acme, Terms(name="old"), IMPORTED, actor=None, actor_label="test")
     new, text = issuing.rotate(old, overlap=HOUR, actor=None, actor_label="test")

@@ -9,8 +9,8 @@ import pytest
 from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
-from accounts import issuing
-from accounts.models import Tenant, User
+from accounts import issuing, keys
+from accounts.models import ApiKey, Tenant, User
 from gateway.models import Deployment, ModelAlias
 from tests.conftest import PASSWORD
 from tests.e2e.browser import CHROMIUM, Browser
@@ -164,3 +164,51 @@ def test_pages_fit_the_window_and_are_readable(
     assert_sound()
     is_cards = browser.evaluate("getComputedStyle(document.querySelector('.records tr')).display") == "block"
     assert is_cards == (width == PHONE)
+
+
+@pytest.mark.usefixtures("busy_acme")
+def test_key_is_told_in_words_while_it_is_chosen_made_and_copied(
+    browser: Browser, live_server: LiveServer, acme_developer: User
+) -> None:
+    sign_in(browser, live_server, acme_developer, width=WIDE)
+    browser.open(f"{live_server.url}/t/acme/keys/new/", width=WIDE)
+    words = "document.getElementById('words').textContent"
+    assert "By every alias" in browser.evaluate(words)
+    assert not browser.evaluate("document.querySelector('.if-some').checkVisibility()")
+    browser.evaluate("document.querySelector('[name=reach][value=some]').click()")
+    assert browser.evaluate("document.querySelector('.if-some').checkVisibility()")
+    browser.evaluate("document.querySelector('[name=aliases][value=general]').click()")
+    browser.await_true(f"{words}.includes('alone: general')")
+    browser.evaluate("document.querySelector('[name=name]').value = 'from a browser'")
+    browser.evaluate("document.querySelector('form .primary').click()")
+    browser.await_load()
+    browser.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    browser.evaluate("document.querySelector('[data-copies=key-text]').click()")
+    browser.await_true("document.querySelector('[data-copies=key-text]').hasAttribute('data-copied')")
+    copied = browser.evaluate("navigator.clipboard.readText()")
+    assert keys.is_minted(copied)
+    assert browser.evaluate("location.pathname") == "/t/acme/keys/new/"
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize(("language", "theme", "width"), [("ja", "dark", PHONE), ("en", "light", PHONE), ("ja", "light", WIDE)])
+@pytest.mark.usefixtures("busy_acme")
+def test_pages_of_keys_fit_the_window_and_are_readable(
+    browser: Browser, live_server: LiveServer, acme_developer: User, language: str, theme: str, width: int
+) -> None:
+    browser.set_cookie(live_server.url, "django_language", language)
+    browser.set_cookie(live_server.url, "sekisho_theme", theme)
+    sign_in(browser, live_server, acme_developer, width=width)
+    key = ApiKey.objects.in_state("active").get(name__startswith="a key whose name")
+    for path in ("", "new/", f"{key.pk}/", f"{key.pk}/edit/", f"{key.pk}/rotate/", f"{key.pk}/revoke/"):
+        browser.open(f"{live_server.url}/t/acme/keys/{path}", width=width)
+        assert browser.evaluate("document.documentElement.lang") == language
+        assert browser.evaluate(OVERFLOW) <= 0, path
+        assert browser.evaluate(FAINT_TEXT) == [], path
+        assert browser.complaints == []
+    browser.open(f"{live_server.url}/t/acme/keys/{key.pk}/rotate/", width=width)
+    browser.evaluate("document.querySelector('form .primary').click()")
+    browser.await_load()
+    assert browser.evaluate("document.getElementById('key-text').textContent.length") > 60
+    assert browser.evaluate(OVERFLOW) <= 0
+    assert browser.evaluate(FAINT_TEXT) == []

@@ -1,0 +1,164 @@
+"""The API keys of a tenant. The text of a key is in one answer alone, that of the POST that made it: it is never in a URL,
+a session or a message, and no page behind sign-in is kept by a cache (portal/access.py).
+"""
+
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import F, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
+
+from accounts import issuing
+from accounts.audit import By
+from accounts.keys import PATTERN
+from accounts.models import ApiKey, Tenant
+from accounts.roles import Action
+from accounts.scopes import CHAT
+from gateway.models import ModelAlias
+from portal import snippets
+from portal.access import may, person, require
+from portal.forms.keys import EXPIRY_DEFAULT, TAIL_LENGTH, FilterForm, RevokeForm, RotateForm, TermsForm
+from portal.middleware import REQUEST_ID
+
+READ_AND_POST: Final = ("GET", "HEAD", "POST")
+ROWS_PER_PAGE: Final = 50
+
+
+@require(Action.VIEW)
+def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    if PATTERN.search(request.GET.get("q", "")):
+        told = _("That was the text of a key, and now it stands in your browser's history. Search by its last four characters.")
+        messages.warning(request, told)
+        return redirect("keys", tenant.slug)
+    form = FilterForm(request.GET)
+    form.is_valid()
+    q, state = form.cleaned_data.get("q", ""), form.cleaned_data.get("state", "")
+    rows = ApiKey.objects.for_tenant(tenant).select_related("created_by")
+    if q:
+        rows = rows.filter(Q(name__icontains=q) | (Q(hint__iendswith=q) if len(q) >= TAIL_LENGTH else Q()))
+    if state:
+        rows = rows.in_state(state)
+    # Revoked keys last: they are history.
+    rows = rows.order_by(F("revoked_at").desc(nulls_first=True), "name", "created_at")
+    context = {
+        "tenant": tenant,
+        "form": form,
+        "is_filtered": bool(q or state),
+        "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
+        "may_manage": may(request, tenant, Action.MANAGE_KEYS),
+    }
+    return render(request, "portal/keys/list.html", context)
+
+
+@require(Action.MANAGE_KEYS, methods=READ_AND_POST)
+@sensitive_variables("text")
+def new(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    """A POST that only asks for the words makes nothing."""
+    form = TermsForm(request.POST or None, tenant=tenant)
+    if request.method == "POST" and form.is_valid() and "say" not in request.POST:
+        try:
+            key, text = issuing.issue(tenant, form.terms, **_by(request))
+        except issuing.IssuingError as error:
+            form.refuse(error)
+        else:
+            return _handed_over(request, key, text)
+    begun = issuing.Terms("", expires_at=timezone.now() + timedelta(days=int(EXPIRY_DEFAULT)))
+    return _form(request, tenant, form, {"said": begun})
+
+
+@require(Action.VIEW)
+def show(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
+    key = _key(tenant, pk)
+    context = {
+        "tenant": tenant,
+        "key": key,
+        "limits": key.limits.order_by("name"),
+        "may_manage": may(request, tenant, Action.MANAGE_KEYS),
+    }
+    return render(request, "portal/keys/show.html", context)
+
+
+@require(Action.MANAGE_KEYS, methods=READ_AND_POST)
+def edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
+    key = _key(tenant, pk)
+    if not key.is_revisable:
+        messages.error(request, _("A key that is revoked or rotated keeps its terms."))
+        return redirect("key", tenant.slug, key.pk)
+    form = TermsForm(request.POST or None, tenant=tenant, key=key)
+    if request.method == "POST" and form.is_valid() and "say" not in request.POST:
+        try:
+            changed = issuing.revise(key, form.terms, **_by(request))
+        except issuing.IssuingError as error:
+            form.refuse(error)
+        else:
+            done = _("Changed: it counts for every call that begins from now on.") if changed else _("Nothing was changed.")
+            messages.success(request, done)
+            return redirect("key", tenant.slug, key.pk)
+    return _form(request, tenant, form, {"said": key, "key": key})
+
+
+@require(Action.MANAGE_KEYS, methods=READ_AND_POST)
+@sensitive_variables("text")
+def rotate(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
+    key = _key(tenant, pk)
+    form = RotateForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            made, text = issuing.rotate(key, overlap=timedelta(hours=form.cleaned_data["overlap"]), **_by(request))
+        except issuing.IssuingError as error:
+            form.add_error(None, error.message)
+        else:
+            return _handed_over(request, made, text, old=key)
+    return render(request, "portal/keys/rotate.html", {"tenant": tenant, "key": key, "form": form})
+
+
+@require(Action.MANAGE_KEYS, methods=READ_AND_POST)
+def revoke(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
+    key = _key(tenant, pk)
+    form = RevokeForm(request.POST or None, key=key)
+    if request.method == "POST" and form.is_valid():
+        done = issuing.revoke(key, **_by(request))
+        told = _("Revoked: this key is refused from now on.") if done else _("This key was revoked before.")
+        messages.success(request, told)
+        return redirect("key", tenant.slug, key.pk)
+    return render(request, "portal/keys/revoke.html", {"tenant": tenant, "key": key, "form": form})
+
+
+def _form(request: HttpRequest, tenant: Tenant, form: TermsForm, context: dict[str, Any]) -> HttpResponse:
+    """said: the terms the form begins with; in their place those it says now, None while it does not say any."""
+    if form.is_bound:
+        context["said"] = form.said
+    return render(request, "portal/keys/form.html", {"tenant": tenant, "form": form, **context})
+
+
+@sensitive_variables("text")
+def _handed_over(request: HttpRequest, key: ApiKey, text: str, *, old: ApiKey | None = None) -> HttpResponse:
+    url = snippets.base_url(settings.GATEWAY_PUBLIC_URL)
+    names = ModelAlias.objects.filter(tenant=key.tenant).order_by("name").values_list("name", flat=True)
+    alias = next((name for name in names if key.aliases is None or name in key.aliases), None) if CHAT in key.scopes else None
+    context: dict[str, Any] = {"tenant": key.tenant, "key": key, "text": text, "old": old, "base_url": url}
+    if alias is not None:
+        greeting = _("Hello!")
+        context |= {
+            "curl": snippets.curl(url, alias, greeting, key=text),
+            "openai_python": snippets.openai_python(url, alias, greeting, key=text),
+            "openai_javascript": snippets.openai_javascript(url, alias, greeting, key=text),
+        }
+    return render(request, "portal/keys/made.html", context)
+
+
+def _key(tenant: Tenant, pk: UUID) -> ApiKey:
+    rows = ApiKey.objects.for_tenant(tenant).select_related("tenant", "created_by", "successor", "predecessor")
+    return get_object_or_404(rows, pk=pk)
+
+
+def _by(request: HttpRequest) -> By:
+    return By(actor=person(request), address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
