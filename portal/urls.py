@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.views import health, language, policies, reports, sessions, tenants
+from portal.views import aliases, audit, health, language, limits, policies, reports, sessions, tenants
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -17,6 +17,10 @@ urlpatterns = [
     path("language/", language.switch, name="language"),
     path("internal/reports/", reports.answer, name="reports"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
+    path("t/<slug:slug>/aliases/", aliases.index, name="aliases"),
+    path("t/<slug:slug>/limits/", limits.index, name="limits"),
+    path("t/<slug:slug>/audit/", audit.index, name="audit"),
+    path("t/<slug:slug>/audit/csv/", audit.download, name="audit_csv"),
     path("t/<slug:slug>/policies/", policies.index, name="policies"),
     path("t/<slug:slug>/policies/new/", policies.new, name="policy_new"),
     path("t/<slug:slug>/policies/<str:name>/", policies.show, name="policy"),

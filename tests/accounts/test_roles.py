@@ -7,7 +7,14 @@ from accounts.roles import Action, Role, allows
 MATRIX = {
     Role.VIEWER: {Action.VIEW},
     Role.DEVELOPER: {Action.VIEW, Action.MANAGE_KEYS},
-    Role.ADMIN: {Action.VIEW, Action.MANAGE_KEYS, Action.MANAGE_SETTINGS, Action.MANAGE_MEMBERS},
+    Role.ADMIN: {
+        Action.VIEW,
+        Action.MANAGE_KEYS,
+        Action.MANAGE_POLICIES,
+        Action.MANAGE_SETTINGS,
+        Action.VIEW_AUDIT,
+        Action.MANAGE_MEMBERS,
+    },
     Role.OWNER: set(Action),
 }
 
