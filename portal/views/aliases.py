@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from django.core.paginator import Paginator
+from django.db.models import Prefetch
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from accounts.models import Tenant
 from accounts.roles import Action
-from gateway.models import ContentPolicy, ModelAlias
+from gateway.models import ContentPolicy, Limit, ModelAlias
 from portal.access import person, require
 
 ALIASES_PER_PAGE: Final = 20
@@ -27,7 +28,8 @@ class Shown:
 
 @require(Action.VIEW)
 def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    aliases = ModelAlias.objects.filter(tenant=tenant).prefetch_related("limits").order_by("name")
+    limits = Prefetch("limits", Limit.objects.order_by("name"))
+    aliases = ModelAlias.objects.filter(tenant=tenant).prefetch_related(limits).order_by("name")
     if person(request).is_operator:  # what backs an alias is nobody else's to know
         aliases = aliases.select_related("deployment", "canary")
     published = ContentPolicy.objects.for_tenant(tenant).published()

@@ -72,7 +72,7 @@ def test_alias_is_told_whole(signed_in: SignedIn, acme: Tenant, acme_viewer: Use
         "For everyday work.",
         "Tokens per day: 2,000",
         "Money per month: 1.5 Only counted",
-        "Prompt : 12.5 Answer : 100",
+        "Prompt: 12.5 Answer: 100",
         "131,072 tokens",
         "n : 3 at most",
         "Also allowed: logprobs",
