@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from django.db import close_old_connections
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -124,7 +124,8 @@ def _each(events: AuditEventQuerySet) -> Iterator[AuditEvent]:
     """Newest first. Between batches the connection goes back to its pool: a client that reads slowly holds none."""
     batch = list(events[:ROWS_AT_ONCE])
     while batch:
-        close_old_connections()
+        if not connection.in_atomic_block:
+            connection.close()
         yield from batch
         batch = list(events.filter(sequence__lt=batch[-1].sequence)[:ROWS_AT_ONCE])
 
