@@ -21,6 +21,7 @@ class Action(StrEnum):
     MANAGE_KEYS = "manage_keys"
     MANAGE_POLICIES = "manage_policies"
     MANAGE_SETTINGS = "manage_settings"
+    VIEW_AUDIT = "view_audit"  # who did what, with addresses
     MANAGE_MEMBERS = "manage_members"
     MANAGE_OWNERS = "manage_owners"
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.views import health, keys, language, policies, reports, sessions, tenants
+from portal.views import aliases, audit, health, keys, language, limits, policies, reports, sessions, tenants
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -23,6 +23,10 @@ urlpatterns = [
     path("t/<slug:slug>/keys/<uuid:pk>/edit/", keys.edit, name="key_edit"),
     path("t/<slug:slug>/keys/<uuid:pk>/rotate/", keys.rotate, name="key_rotate"),
     path("t/<slug:slug>/keys/<uuid:pk>/revoke/", keys.revoke, name="key_revoke"),
+    path("t/<slug:slug>/aliases/", aliases.index, name="aliases"),
+    path("t/<slug:slug>/limits/", limits.index, name="limits"),
+    path("t/<slug:slug>/audit/", audit.index, name="audit"),
+    path("t/<slug:slug>/audit/csv/", audit.download, name="audit_csv"),
     path("t/<slug:slug>/policies/", policies.index, name="policies"),
     path("t/<slug:slug>/policies/new/", policies.new, name="policy_new"),
     path("t/<slug:slug>/policies/<str:name>/", policies.show, name="policy"),

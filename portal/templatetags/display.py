@@ -1,10 +1,17 @@
-"""How values read: a text in the reader's language, a number with its grouping."""
+"""How values read: a text in the reader's language, a number with its grouping; and what the reader may do."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 from django import template
 from django.utils import formats
 from django.utils.translation import get_language
+
+from accounts.roles import Action
+from gateway.config.limits import plain
+from portal import wording
+from portal.access import may
+from usage.money import units
 
 register = template.Library()
 
@@ -17,5 +24,29 @@ def in_language(texts: Mapping[str, str] | None) -> str:
 
 
 @register.filter
+def in_words(name: str) -> str:
+    """A verb of the audit trail, or the name of a limit."""
+    return wording.in_words(name)
+
+
+@register.filter
 def number(value: int) -> str:
     return formats.number_format(value, use_l10n=True, force_grouping=True)
+
+
+@register.filter
+def amount(value: int, limit_name: str) -> str:
+    """What a limit counts: money in units of the currency, all else in whole numbers."""
+    shown = Decimal(units(value)) if limit_name == "money_per_month" else value
+    return formats.number_format(shown, use_l10n=True, force_grouping=True)
+
+
+@register.filter
+def price(value: Decimal) -> str:
+    return formats.number_format(plain(value), use_l10n=True)
+
+
+@register.simple_tag(takes_context=True)
+def is_allowed(context: template.Context, action: str) -> bool:
+    """May the reader do `action` in the tenant of this page?"""
+    return may(context["request"], context["tenant"], Action(action))

@@ -12,6 +12,7 @@ MATRIX = {
         Action.MANAGE_KEYS,
         Action.MANAGE_POLICIES,
         Action.MANAGE_SETTINGS,
+        Action.VIEW_AUDIT,
         Action.MANAGE_MEMBERS,
     },
     Role.OWNER: set(Action),

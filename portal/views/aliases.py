@@ -1,0 +1,49 @@
+"""What a tenant may call: its aliases, with all that a client must know of each."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from django.core.paginator import Paginator
+from django.db.models import Prefetch
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts.models import Tenant
+from accounts.roles import Action
+from gateway.models import ContentPolicy, Limit, ModelAlias
+from portal.access import person, require
+
+ALIASES_PER_PAGE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """defaults: request fields with what they are set to, as JSON."""
+
+    alias: ModelAlias
+    policies: list[str]
+    defaults: list[tuple[str, str]]
+
+
+@require(Action.VIEW)
+def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    limits = Prefetch("limits", Limit.objects.order_by("name"))
+    aliases = ModelAlias.objects.filter(tenant=tenant).prefetch_related(limits).order_by("name")
+    if person(request).is_operator:  # what backs an alias is nobody else's to know
+        aliases = aliases.select_related("deployment", "canary")
+    published = ContentPolicy.objects.for_tenant(tenant).published()
+    everywhere = {policy.name: policy.is_everywhere for policy in published}
+    page = Paginator(aliases, ALIASES_PER_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "tenant": tenant,
+        "page": page,
+        "aliases": [_shown(alias, [name for name, applies in everywhere.items() if applies]) for alias in page],
+        "own_policies": everywhere.keys(),
+    }
+    return render(request, "portal/aliases/list.html", context)
+
+
+def _shown(alias: ModelAlias, everywhere: list[str]) -> Shown:
+    defaults = [(name, json.dumps(value, ensure_ascii=False)) for name, value in alias.defaults.items()]
+    return Shown(alias, sorted({*alias.policies, *everywhere}), defaults)

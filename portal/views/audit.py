@@ -1,0 +1,139 @@
+"""The audit trail of a tenant: who did what from where, before and after; the same as a file for spreadsheets."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse
+
+from accounts.models import AuditEvent, Tenant
+from accounts.querysets import AuditEventQuerySet
+from accounts.roles import Action
+from portal.access import person, require
+from portal.changes import Change, changes, masked
+from portal.forms.audit import AuditFilter
+from portal.spreadsheet import lines
+
+ROWS_PER_PAGE: Final = 50
+ROWS_AT_ONCE: Final = 500
+OPEN_MAX: Final = 6  # a longer list of changes is closed until it is asked for
+SEQUENCE_MAX: Final = 2**63 - 1
+BEHIND: Final = ("deployment", "canary")  # what backs an alias is nobody's to know but operators'
+HEAD: Final = ("sequence", "time", "actor", "verb", "target", "address", "request_id", "before", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    event: AuditEvent
+    changes: list[Change]
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """newer, older: the queries of the pages beside this one; None where there is none."""
+
+    entries: list[Entry]
+    newer: str | None
+    older: str | None
+
+
+@require(Action.VIEW_AUDIT)
+def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    form = AuditFilter(request.GET, tenant=tenant)
+    asked = form.narrowed(AuditEvent.objects.for_tenant(tenant)) if form.is_valid() else None
+    context = {
+        "tenant": tenant,
+        "form": form,
+        "page": None if asked is None else _page(request, asked),
+        "is_narrow": asked is not None and form.is_narrow,
+        "query": _query(request),
+    }
+    return render(request, "portal/audit/list.html", context)
+
+
+@require(Action.VIEW_AUDIT)
+def download(request: HttpRequest, tenant: Tenant) -> HttpResponseBase:
+    """What the filters of the page leave, all of it, newest first. Times are the tenant's."""
+    form = AuditFilter(request.GET, tenant=tenant)
+    if not form.is_valid():
+        return redirect(f"{reverse('audit', args=[tenant.slug])}?{_query(request)}")
+    zone, is_operator = ZoneInfo(tenant.time_zone), person(request).is_operator
+    events = _each(form.narrowed(AuditEvent.objects.for_tenant(tenant)))
+    rows = (_cells(event, zone, is_operator=is_operator) for event in events)
+    answer = StreamingHttpResponse(lines(HEAD, rows), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="audit-{tenant.slug}.csv"'
+    return answer
+
+
+def _page(request: HttpRequest, events: AuditEventQuerySet) -> Page:
+    """The page below or above the sequence number that the URL names, else the newest."""
+    below, above = _sequence(request, "before"), _sequence(request, "after")
+    if above is not None:
+        rows = list(events.filter(sequence__gt=above).order_by("sequence")[: ROWS_PER_PAGE + 1])
+        if len(rows) > ROWS_PER_PAGE:
+            return _with_links(request, rows[ROWS_PER_PAGE - 1 :: -1], has_newer=True, has_older=True)
+        below = None  # what is above fills no page more: it is the newest one
+    rows = list((events if below is None else events.filter(sequence__lt=below))[: ROWS_PER_PAGE + 1])
+    return _with_links(request, rows[:ROWS_PER_PAGE], has_newer=below is not None, has_older=len(rows) > ROWS_PER_PAGE)
+
+
+def _with_links(request: HttpRequest, rows: list[AuditEvent], *, has_newer: bool, has_older: bool) -> Page:
+    is_operator = person(request).is_operator
+    newer = {"after": rows[0].sequence} if rows else {}
+    return Page(
+        [_entry(row, is_operator=is_operator) for row in rows],
+        newer=_query(request, **newer) if has_newer else None,
+        older=_query(request, before=rows[-1].sequence) if has_older else None,
+    )
+
+
+def _entry(event: AuditEvent, *, is_operator: bool) -> Entry:
+    told = changes(*_sides(event, is_operator=is_operator))
+    return Entry(event, told, len(told) <= OPEN_MAX)
+
+
+def _sides(event: AuditEvent, *, is_operator: bool) -> tuple[Any, Any]:
+    if is_operator or not event.verb.startswith("alias."):
+        return event.before, event.after
+    return masked(event.before, BEHIND), masked(event.after, BEHIND)
+
+
+def _query(request: HttpRequest, **place: int) -> str:
+    """The filters of the URL, and a place in the list."""
+    query = request.GET.copy()
+    for name in ("before", "after"):
+        query.pop(name, None)
+    for name, sequence in place.items():
+        query[name] = str(sequence)
+    return query.urlencode()
+
+
+def _sequence(request: HttpRequest, name: str) -> int | None:
+    text = request.GET.get(name, "")
+    return min(int(text), SEQUENCE_MAX) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _each(events: AuditEventQuerySet) -> Iterator[AuditEvent]:
+    """Newest first. Between batches the connection goes back to its pool: a client that reads slowly holds none."""
+    batch = list(events[:ROWS_AT_ONCE])
+    while batch:
+        if not connection.in_atomic_block:
+            connection.close()
+        yield from batch
+        batch = list(events.filter(sequence__lt=batch[-1].sequence)[:ROWS_AT_ONCE])
+
+
+def _cells(event: AuditEvent, zone: ZoneInfo, *, is_operator: bool) -> list[str]:
+    before, after = (
+        "" if side is None else json.dumps(side, ensure_ascii=False) for side in _sides(event, is_operator=is_operator)
+    )
+    moment = event.created_at.astimezone(zone).isoformat(timespec="seconds")
+    told = (event.actor_label, event.verb, event.target, event.address or "", event.request_id)
+    return [str(event.sequence), moment, *told, before, after]

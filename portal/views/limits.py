@@ -1,0 +1,38 @@
+"""Every limit on a tenant, its aliases and its keys, and how much of it is used."""
+
+from typing import Final
+
+from django.core.paginator import Paginator
+from django.db.models import Case, Q, Value, When
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from accounts.models import Tenant
+from accounts.roles import Action
+from gateway.models import Limit
+from portal.access import require
+from portal.standing import standings
+from usage.limits import NAMES
+
+ROWS_PER_PAGE: Final = 50
+
+
+@require(Action.VIEW)
+def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    unexpired = Q(key__expires_at=None) | Q(key__expires_at__gt=timezone.now())
+    live = Q(key=None) | (Q(key__revoked_at=None) & unexpired)
+    whose = Case(When(tenant__isnull=False, then=0), When(alias__isnull=False, then=1), default=2)
+    named = Coalesce("alias__name", "key__name", Value(""))
+    kind = Case(*(When(name=name, then=place) for place, name in enumerate(NAMES)), default=len(NAMES))
+    rows = Limit.objects.for_tenant(tenant).filter(live).select_related("alias", "key")
+    page = Paginator(rows.order_by(whose, named, "key_id", kind), ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    shown = standings(tenant, list(page.object_list))
+    context = {
+        "tenant": tenant,
+        "page": page,
+        "standings": shown,
+        "is_untold": any(standing.state is None for standing in shown),
+    }
+    return render(request, "portal/limits/list.html", context)
