@@ -89,9 +89,13 @@ class TermsForm(forms.Form):
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
     )
 
-    def __init__(self, *args: Any, tenant: Tenant, key: ApiKey | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, tenant: Tenant, key: ApiKey | None = None, binds_policies: bool = True, **kwargs: Any
+    ) -> None:
+        """binds_policies: may this person put policies on a key, and take them off?"""
         super().__init__(*args, **{"initial": _initial(key), **kwargs})
         self._tenant, self._key = tenant, key
+        self.fields["policies"].disabled = not binds_policies
         aliases = ModelAlias.objects.filter(tenant=tenant).values_list("name", flat=True)
         # What a key names stays to be chosen, even where it is not there any more: no form drops a policy unasked.
         self._choices("scopes", [(scope, f"{scope}: {scope_in_words(scope)}") for scope in SCOPES])

@@ -62,7 +62,7 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 @sensitive_variables("text")
 def new(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """A POST that only asks for the words makes nothing."""
-    form = TermsForm(request.POST or None, tenant=tenant)
+    form = TermsForm(request.POST or None, tenant=tenant, binds_policies=may(request, tenant, Action.MANAGE_POLICIES))
     if request.method == "POST" and form.is_valid() and "say" not in request.POST:
         try:
             key, text = issuing.issue(tenant, form.terms, **_by(request))
@@ -92,7 +92,8 @@ def edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     if not key.is_revisable:
         messages.error(request, _("A key that is revoked or rotated keeps its terms."))
         return redirect("key", tenant.slug, key.pk)
-    form = TermsForm(request.POST or None, tenant=tenant, key=key)
+    binds_policies = may(request, tenant, Action.MANAGE_POLICIES)
+    form = TermsForm(request.POST or None, tenant=tenant, key=key, binds_policies=binds_policies)
     if request.method == "POST" and form.is_valid() and "say" not in request.POST:
         try:
             changed = issuing.revise(key, form.terms, **_by(request))

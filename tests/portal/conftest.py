@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from accounts.models import User
 from tests.portal.installation import Running, checkout
@@ -26,3 +27,10 @@ def installation() -> Iterator[Running]:
         copy.up(copy.folder.parent / "ho me", "--json", "--portal-port", "0", "--api-port", "0") as running,
     ):
         yield running
+
+
+@pytest.fixture(autouse=True)
+def language_ends_with_its_test() -> Iterator[None]:
+    """A page leaves its language active for whatever this process does next."""
+    yield
+    translation.deactivate()

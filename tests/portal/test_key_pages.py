@@ -38,6 +38,11 @@ def developer(signed_in: SignedIn, acme_developer: User) -> Client:
     return signed_in(acme_developer)
 
 
+@pytest.fixture
+def admin(signed_in: SignedIn, acme_admin: User) -> Client:
+    return signed_in(acme_admin)
+
+
 def issue(tenant: Tenant, name: str, **terms: Any) -> ApiKey:
     return issuing.issue(tenant, issuing.Terms(name, **terms), actor=None, actor_label="test")[0]
 
@@ -130,23 +135,23 @@ def test_no_key_yet_says_what_to_do(signed_in: SignedIn, acme_developer: User, a
 
 
 @pytest.mark.usefixtures("general")
-def test_made_key_is_as_the_form_says(developer: Client, acme: Tenant, acme_developer: User) -> None:
+def test_made_key_is_as_the_form_says(admin: Client, acme: Tenant, acme_admin: User) -> None:
     calm = policies.create(acme, "calm", **BY)
     policies.save_draft(calm, RULES, **BY)
     policies.publish(calm, **BY)
     before = AuditEvent.objects.count()
     said = TERMS | {"reach": "some", "aliases": ["general"], "policies": ["calm"], "expiry": "date", "last_day": "2099-12-31"}
-    page = post(developer, "new/", **said | {"networks": "192.0.2.0/24\n2001:db8::/32"})
+    page = post(admin, "new/", **said | {"networks": "192.0.2.0/24\n2001:db8::/32"})
     key = ApiKey.objects.get()
     assert (key.name, key.scopes, key.aliases, key.policies) == ("batch", ["chat", "models"], ["general"], ["calm"])
     assert key.networks == ["192.0.2.0/24", "2001:db8::/32"]
     assert key.expires_at is not None
     assert f"{key.expires_at.astimezone(ZoneInfo(acme.time_zone)):%Y-%m-%d %H:%M}" == "2099-12-31 23:59"
-    assert key.created_by == acme_developer
+    assert key.created_by == acme_admin
     assert keys.hint(shown_text(page)) == key.hint
     event = AuditEvent.objects.order_by("sequence").last()
     assert event is not None
-    assert (event.verb, event.actor) == ("key.issued", acme_developer)
+    assert (event.verb, event.actor) == ("key.issued", acme_admin)
     assert AuditEvent.objects.count() == before + 1
 
 
@@ -225,10 +230,10 @@ def test_key_that_may_not_chat_gets_no_example_of_it(developer: Client) -> None:
 )
 @pytest.mark.usefixtures("general")
 def test_what_cannot_be_is_told_and_nothing_typed_is_lost(
-    developer: Client, globex: Tenant, wrong: dict[str, Any], told: str
+    admin: Client, globex: Tenant, wrong: dict[str, Any], told: str
 ) -> None:
     ModelAlias.objects.create(tenant=globex, name="theirs", deployment=Deployment.objects.get())
-    page = post(developer, "new/", **{"networks": "198.51.100.0/24", **TERMS, **wrong})
+    page = post(admin, "new/", **{"networks": "198.51.100.0/24", **TERMS, **wrong})
     assert told in text_of(page)
     assert "field-error" in page
     if "name" not in wrong:
@@ -268,6 +273,16 @@ def test_key_is_edited_and_keeps_what_is_not_touched(developer: Client, acme: Te
     assert (key.name, key.aliases, key.policies, key.error_dialect) == ("nightly", None, ["gone-too"], "both")
     assert key.expires_at == end
     assert AuditEvent.objects.filter(verb="key.changed").count() == 1
+
+
+def test_who_manages_no_policies_takes_none_off_a_key(developer: Client, acme: Tenant) -> None:
+    calm = policies.create(acme, "calm", **BY)
+    policies.save_draft(calm, RULES, **BY)
+    policies.publish(calm, **BY)
+    key = issue(acme, "batch", policies=["calm"])
+    post(developer, f"{key.pk}/edit/", **TERMS | {"name": "other", "expiry": "never", "policies": []})
+    key.refresh_from_db()
+    assert (key.name, key.policies) == ("other", ["calm"])
 
 
 def test_name_that_is_taken_is_refused_in_an_edit(developer: Client, acme: Tenant) -> None:
