@@ -48,7 +48,8 @@ def guarded(call: Call, principal: Principal, road: Road, upstream: Upstream, *,
         raise Overloaded(retry_after_s=1)
     try:
         call.rules, call.masks = rules_of(policies), Masks()
-    except PatternRefused:
+    except PatternRefused as error:
+        _log.error("policies_unusable", policies=[policy.name for policy in policies], reason=str(error))
         raise Overloaded(retry_after_s=1) from None
     judgement = judge_request(call.rules, upstream.fields, call.masks, pause=pause)
     call.decisions += judgement.decisions

@@ -16,9 +16,11 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
+from accounts.audit import By
 from accounts.models import Tenant, User
 from accounts.roles import Action, allows
 from gateway import signature
+from portal.middleware import REQUEST_ID
 from portal.views import errors
 
 P = ParamSpec("P")
@@ -116,6 +118,11 @@ def person(request: HttpRequest) -> User:
     if not isinstance(request.user, User):
         raise PermissionDenied
     return request.user
+
+
+def by(request: HttpRequest) -> By:
+    """Who acts, for the audit trail."""
+    return By(actor=person(request), address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
 
 
 def _behind_sign_in(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -295,7 +295,7 @@ class Scanner:
 
     def _decide(self, source: Source, start: int, end: int | None) -> None:
         made = decision(source, self._surface, start, end)
-        if len(self.decisions) < DECISIONS_MAX:
+        if len(self.decisions) < DECISIONS_MAX or made.action == "block":  # a record may lack flags, never why it ended
             self.decisions.append(made)
         if made.action == "block" and self.blocked is None:
             self.blocked = made

@@ -17,16 +17,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import issuing
-from accounts.audit import By
 from accounts.keys import PATTERN
 from accounts.models import ApiKey, Tenant
 from accounts.roles import Action
 from accounts.scopes import CHAT
 from gateway.models import ModelAlias
 from portal import snippets
-from portal.access import may, person, require
+from portal.access import by, may, require
 from portal.forms.keys import EXPIRY_DEFAULT, TAIL_LENGTH, FilterForm, RevokeForm, RotateForm, TermsForm
-from portal.middleware import REQUEST_ID
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 ROWS_PER_PAGE: Final = 50
@@ -65,7 +63,7 @@ def new(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     form = TermsForm(request.POST or None, tenant=tenant, binds_policies=may(request, tenant, Action.MANAGE_POLICIES))
     if request.method == "POST" and form.is_valid() and "say" not in request.POST:
         try:
-            key, text = issuing.issue(tenant, form.terms, **_by(request))
+            key, text = issuing.issue(tenant, form.terms, **by(request))
         except issuing.IssuingError as error:
             form.refuse(error)
         else:
@@ -96,7 +94,7 @@ def edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     form = TermsForm(request.POST or None, tenant=tenant, key=key, binds_policies=binds_policies)
     if request.method == "POST" and form.is_valid() and "say" not in request.POST:
         try:
-            changed = issuing.revise(key, form.terms, **_by(request))
+            changed = issuing.revise(key, form.terms, **by(request))
         except issuing.IssuingError as error:
             form.refuse(error)
         else:
@@ -113,7 +111,7 @@ def rotate(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     form = RotateForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            made, text = issuing.rotate(key, overlap=timedelta(hours=form.cleaned_data["overlap"]), **_by(request))
+            made, text = issuing.rotate(key, overlap=timedelta(hours=form.cleaned_data["overlap"]), **by(request))
         except issuing.IssuingError as error:
             form.add_error(None, error.message)
         else:
@@ -126,7 +124,7 @@ def revoke(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     key = _key(tenant, pk)
     form = RevokeForm(request.POST or None, key=key)
     if request.method == "POST" and form.is_valid():
-        done = issuing.revoke(key, **_by(request))
+        done = issuing.revoke(key, **by(request))
         told = _("Revoked: this key is refused from now on.") if done else _("This key was revoked before.")
         messages.success(request, told)
         return redirect("key", tenant.slug, key.pk)
@@ -159,7 +157,3 @@ def _handed_over(request: HttpRequest, key: ApiKey, text: str, *, old: ApiKey | 
 def _key(tenant: Tenant, pk: UUID) -> ApiKey:
     rows = ApiKey.objects.for_tenant(tenant).select_related("tenant", "created_by", "successor", "predecessor")
     return get_object_or_404(rows, pk=pk)
-
-
-def _by(request: HttpRequest) -> By:
-    return By(actor=person(request), address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))

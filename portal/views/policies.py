@@ -9,16 +9,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 
-from accounts.audit import By
 from accounts.models import ApiKey, Tenant
 from accounts.roles import Action
 from gateway.config import policies
 from gateway.models import ContentPolicy, ContentPolicyVersion, ModelAlias
 from gateway.policy.rules import Policy, RulesRefused, parse_rules
 from gateway.policy.trial import Match, Trial, try_text
-from portal.access import may, person, require
+from portal.access import by, may, require
 from portal.forms.policies import PolicyForm, RulesForm, TrialForm, as_written
-from portal.middleware import REQUEST_ID
 
 POST: Final = ("POST",)
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
@@ -49,7 +47,7 @@ def new(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     form = PolicyForm(request.POST or None, tenant=tenant)
     if request.method == "POST" and form.is_valid():
         made = policies.create(
-            tenant, form.cleaned_data["name"], is_everywhere=form.cleaned_data["is_everywhere"], **_by(request)
+            tenant, form.cleaned_data["name"], is_everywhere=form.cleaned_data["is_everywhere"], **by(request)
         )
         return redirect("policy_draft", tenant.slug, made.name)
     return render(request, "portal/policies/new.html", {"tenant": tenant, "form": form})
@@ -87,7 +85,7 @@ def edit(request: HttpRequest, tenant: Tenant, name: str) -> HttpResponse:
     begun = _draft(policy) or policy.published
     form = RulesForm(request.POST or None, initial={"rules": as_written(begun.rules if begun else None)})
     if request.method == "POST" and form.is_valid():
-        policies.save_draft(policy, form.parsed, **_by(request))
+        policies.save_draft(policy, form.parsed, **by(request))
         messages.success(request, _("The draft is kept. It judges no call before it is published."))
         return redirect("policy_draft", tenant.slug, policy.name)
     context = {"tenant": tenant, "policy": policy, "form": form, "draft": _draft(policy)}
@@ -98,20 +96,20 @@ def edit(request: HttpRequest, tenant: Tenant, name: str) -> HttpResponse:
 def publish(request: HttpRequest, tenant: Tenant, name: str) -> HttpResponse:
     policy = _policy(tenant, name)
     done = _("Published: every call that begins from now on is judged by it.")
-    return _changed(request, policy, lambda: policies.publish(policy, **_by(request)), done)
+    return _changed(request, policy, lambda: policies.publish(policy, **by(request)), done)
 
 
 @require(Action.MANAGE_POLICIES, methods=POST)
 def discard(request: HttpRequest, tenant: Tenant, name: str) -> HttpResponse:
     policy = _policy(tenant, name)
-    return _changed(request, policy, lambda: policies.discard_draft(policy, **_by(request)), _("The draft is gone."))
+    return _changed(request, policy, lambda: policies.discard_draft(policy, **by(request)), _("The draft is gone."))
 
 
 @require(Action.MANAGE_POLICIES, methods=POST)
 def roll_back(request: HttpRequest, tenant: Tenant, name: str, number: int) -> HttpResponse:
     policy = _policy(tenant, name)
     done = _("Version %(number)d is in force again.") % {"number": number}
-    return _changed(request, policy, lambda: policies.roll_back(policy, number, **_by(request)), done)
+    return _changed(request, policy, lambda: policies.roll_back(policy, number, **by(request)), done)
 
 
 def _changed(request: HttpRequest, policy: ContentPolicy, change: Callable[[], object], done: str) -> HttpResponse:
@@ -132,10 +130,6 @@ def _policy(tenant: Tenant, name: str) -> ContentPolicy:
 
 def _draft(policy: ContentPolicy) -> ContentPolicyVersion | None:
     return policy.versions.filter(is_draft=True).first()
-
-
-def _by(request: HttpRequest) -> By:
-    return By(actor=person(request), address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
 
 
 def _users(tenant: Tenant) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.policy.masks import Masks
 from gateway.policy.rules import Policy, parse_rules
 from gateway.policy.ruleset import Matcher, RuleSet
-from gateway.policy.scanner import SLICE_CHARACTERS, Judgement, Scanner, judge_text
+from gateway.policy.scanner import DECISIONS_MAX, SLICE_CHARACTERS, Judgement, Scanner, judge_text
 
 SURFACE = "output.content"
 
@@ -136,6 +136,13 @@ def test_a_slice_of_a_long_text_ends_anywhere() -> None:
     for shift in range(9):
         text = "x" * (SLICE_CHARACTERS - shift) + "ALPHA-77" + "y" * SLICE_CHARACTERS
         assert whole(look, text).text == text.replace("ALPHA-77", "[REDACTED_1]")
+
+
+def test_what_blocks_is_told_however_much_was_flagged_before() -> None:
+    look = matcher(rule(words=["x"], action="flag"), rule(words=["END"], action="block"))
+    judged = whole(look, "x" * (DECISIONS_MAX + 1) + "END")
+    assert judged.blocked is not None
+    assert judged.decisions[-1] == judged.blocked
 
 
 def test_others_get_their_turn_between_slices() -> None:
