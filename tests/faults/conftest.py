@@ -13,6 +13,7 @@ from tests import processes
 from tests.e2e.conftest import BY, Stand, await_configuration, publish
 from tests.faults.field import Field, Machine
 from tests.faults.matrix import Printed
+from tests.faults.names import Names, names
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +25,20 @@ def machines() -> Iterator[list[Machine]]:
 
 
 @pytest.fixture(scope="package")
-def faulty_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Gateway]:
-    with processes.gateway(tmp_path_factory.mktemp("faults"), workers=2) as running:
+def name_server() -> Iterator[Names]:
+    with names() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def faulty_gateway(tmp_path_factory: pytest.TempPathFactory, name_server: Names) -> Iterator[processes.Gateway]:
+    """Any of its workers may be the one that probes a backend, so all of them ask the name server."""
+    resolver = {
+        "GEVENT_RESOLVER": "ares",
+        "GEVENTARES_SERVERS": "127.0.0.1",
+        "GEVENTARES_UDP_PORT": str(name_server.port),
+    }
+    with processes.gateway(tmp_path_factory.mktemp("faults"), workers=2, **resolver) as running:
         yield running
 
 

@@ -1,17 +1,13 @@
 """No call is lost that a healthy backend could have answered, and none that breaks passes for a success."""
 
 import time
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-from tests import processes
-from tests.e2e.conftest import Stand, await_configuration
 from tests.faults.clients import until
-from tests.faults.field import Fault, Field, Machine
+from tests.faults.field import Fault, Field
 from tests.faults.matrix import ROWS, row_of
-from tests.faults.names import names
+from tests.faults.names import Names
 from tests.faults.rows import FAULTS
 from tests.simulator import simulator
 
@@ -61,31 +57,24 @@ def test_with_all_down_calls_fail_at_once_and_succeed_when_one_is_back(field: Fi
     assert not [result for result in failed if result.at_s > first.at_s + first.seconds + 1.0], "it is over when it is over"
 
 
-def test_a_name_that_moves_is_followed(stand: Stand, machines: list[Machine], is_long: bool, tmp_path: Path) -> None:
-    old = machines[0]
-    with ExitStack() as stack:
-        server = stack.enter_context(names())
-        resolver = {"GEVENT_RESOLVER": "ares", "GEVENTARES_SERVERS": "127.0.0.1", "GEVENTARES_UDP_PORT": str(server.port)}
-        stand.gateway = stack.enter_context(processes.gateway(tmp_path / "gateway", workers=2, **resolver))
-        await_configuration(stand)
-        field = Field(stand, machines, is_long=is_long)
-        urls = [f"http://gpu.test:{old.port}", *(machine.sim.url for machine in machines[1:])]
-        field.prepare("moves", {}, urls=urls)
-        assert server.asked
-        new = stack.enter_context(simulator("--host", "127.0.0.2", "--port", str(old.port)))
-        with field.clients().calling() as clients:
-            until(lambda: len(clients.results) >= 30, "the clients get no answers")
-            began_s = time.monotonic()
-            server.address = "127.0.0.2"
-            time.sleep(0.5)
-            old.sim.kill()
-            until(lambda: len(new.requests()) > 0, "the new machine gets no calls")
-            followed_s = time.monotonic() - began_s
-            time.sleep(1.0)
-        results = [result for result in clients.results if result.at_s + result.seconds >= began_s]
-        row = row_of(
-            "its name moves, the old machine goes", results, field.recorded(results), ejected_s=None, recovered_s=followed_s
-        )
-        ROWS.append(row)
-        assert row.lost == 0
-        assert {result.ending for result in results} <= {"whole", "event"}
+def test_a_name_that_moves_is_followed(field: Field, name_server: Names) -> None:
+    old = field.machines[0]
+    urls = [f"http://gpu.test:{old.port}", *(machine.sim.url for machine in field.machines[1:])]
+    field.prepare("moves", {}, urls=urls)
+    assert name_server.asked
+    with simulator("--host", "127.0.0.2", "--port", str(old.port)) as new, field.clients().calling() as clients:
+        until(lambda: len(clients.results) >= 30, "the clients get no answers")
+        began_s = time.monotonic()
+        name_server.address = "127.0.0.2"
+        time.sleep(0.5)
+        old.sim.kill()
+        until(lambda: len(new.requests()) > 0, "the new machine gets no calls")
+        followed_s = time.monotonic() - began_s
+        time.sleep(1.0)
+    results = [result for result in clients.results if result.at_s + result.seconds >= began_s]
+    row = row_of(
+        "its name moves, the old machine goes", results, field.recorded(results), ejected_s=None, recovered_s=followed_s
+    )
+    ROWS.append(row)
+    assert row.lost == 0
+    assert {result.ending for result in results} <= {"whole", "event"}
