@@ -1,13 +1,14 @@
 """Who may open a page, and by which methods: the one door.
 
-Each view of the URLconf is declared with `public`, `signed_in`, `require` or `internal`; a test walks the URLconf and
-fails on one that is not. A stranger's tenant and a tenant that does not exist give the same 404.
+Each view of the URLconf is declared with `public`, `signed_in`, `operator`, `require` or `internal`; a test walks the
+URLconf and fails on one that is not. A stranger's tenant and a tenant that does not exist give the same 404.
 """
 
 import time
 from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, cast
+from uuid import UUID
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
@@ -24,7 +25,7 @@ from portal.middleware import REQUEST_ID
 from portal.views import errors
 
 P = ParamSpec("P")
-Access = Literal["public", "signed_in", "internal"] | Action
+Access = Literal["public", "signed_in", "operator", "internal"] | Action
 
 READ: Final = ("GET", "HEAD")
 SIGNED_MAX_BYTES: Final = 64 * 1024
@@ -52,6 +53,21 @@ def signed_in(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpRe
 
     def declare(view: Callable[..., HttpResponseBase]) -> Page:
         return _declared(_behind_sign_in(view), "signed_in", methods)
+
+    return declare
+
+
+def operator(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpResponseBase]], Page]:
+    """Those who run the platform. For anybody else there is nothing here."""
+
+    def declare(view: Callable[..., HttpResponseBase]) -> Page:
+        @wraps(view)
+        def of_platform(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if not person(request).is_operator:
+                raise Http404
+            return view(request, *args, **kwargs)
+
+        return _declared(_behind_sign_in(of_platform), "operator", methods)
 
     return declare
 
@@ -93,24 +109,26 @@ def tenant_for(request: HttpRequest, slug: str, action: Action) -> Tenant:
     Raises Http404 when there is no such tenant and when the person is no member, not to be told apart;
     PermissionDenied when a member's role does not allow it.
     """
-    user = person(request)
-    tenant = Tenant.objects.visible_to(user).filter(slug=slug).first()
+    tenant = Tenant.objects.visible_to(person(request)).filter(slug=slug).first()
     if tenant is None:
         raise Http404
-    if not user.is_operator:
-        role = tenant.memberships.filter(user=user).values_list("role", flat=True).first()
-        if role is None or not allows(role, action):
-            raise PermissionDenied
+    if not may(request, tenant, action):
+        raise PermissionDenied
     return tenant
 
 
 def may(request: HttpRequest, tenant: Tenant, action: Action) -> bool:
     """Is `action` to be offered? A view that does it asks for itself, by `require`."""
-    user = person(request)
-    if user.is_operator:
-        return True
-    role = tenant.memberships.filter(user=user).values_list("role", flat=True).first()
-    return role is not None and allows(role, action)
+    return person(request).is_operator or allows(_role(request, tenant), action)
+
+
+def _role(request: HttpRequest, tenant: Tenant) -> str:
+    """The person's role in the tenant, asked once a request; "" for a stranger."""
+    roles: dict[UUID, str] = request.__dict__.setdefault("roles_of_tenants", {})
+    if tenant.pk not in roles:
+        found = tenant.memberships.filter(user=person(request)).values_list("role", flat=True).first()
+        roles[tenant.pk] = found or ""
+    return roles[tenant.pk]
 
 
 def person(request: HttpRequest) -> User:

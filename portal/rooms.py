@@ -1,0 +1,36 @@
+"""The rooms of the portal: what stands in the navigation, who sees it, and the letter that opens it after `g`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from accounts.roles import Action
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """page: the URL name it opens. pages: URL names, and beginnings of URL names before `_`, that are part of it."""
+
+    page: str
+    label: Promise
+    icon: str  # one of lucide's
+    letter: str
+    pages: tuple[str, ...]
+    action: Action = Action.VIEW  # in a tenant: who may not do it does not see the room
+
+    def holds(self, page: str) -> bool:
+        return any(page == name or page.startswith(f"{name}_") for name in self.pages)
+
+
+OF_A_TENANT: Final = (
+    Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
+    Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
+    Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
+    Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
+    Room("limits", _("Limits"), "gauge", "l", ("limits",)),
+    Room("audit", _("Audit"), "scroll-text", "h", ("audit",), Action.VIEW_AUDIT),
+)
+
+OF_THE_PLATFORM: Final = (Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),)
