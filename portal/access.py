@@ -32,9 +32,10 @@ SIGNED_MAX_BYTES: Final = 64 * 1024
 
 
 class Page(Protocol):
-    """A view that says who may open it."""
+    """A view that says who may open it, and by which methods."""
 
     access: Access
+    methods: Collection[str]
 
     def __call__(self, request: HttpRequest, /, *args: Any, **kwargs: Any) -> HttpResponseBase: ...
 
@@ -99,7 +100,7 @@ def internal(view: Callable[[HttpRequest], HttpResponseBase]) -> Page:
         raise Http404
 
     declared = cast(Page, csrf_exempt(page))
-    declared.access = "internal"
+    declared.access, declared.methods = "internal", ("POST",)
     return declared
 
 
@@ -163,5 +164,5 @@ def _declared(view: Callable[..., HttpResponseBase], access: Access, methods: Co
         return view(request, *args, **kwargs)
 
     declared = cast(Page, page)
-    declared.access = access
+    declared.access, declared.methods = access, methods
     return declared
