@@ -30,6 +30,7 @@ OF_A_TENANT: Final = (
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
     Room("limits", _("Limits"), "gauge", "l", ("limits",)),
+    Room("members", _("Members"), "users", "m", ("members", "member", "invitation")),
     Room("audit", _("Audit"), "scroll-text", "h", ("audit",), Action.VIEW_AUDIT),
 )
 
