@@ -19,8 +19,7 @@ Fate = Literal["sent", "failed", "no_mail"]
 
 
 def is_mail_configured() -> bool:
-    """Does the installation name a mail server? Django's own default, localhost, is not a name that somebody gave."""
-    return settings.is_overridden("EMAIL_HOST") and bool(settings.EMAIL_HOST)
+    return bool(getattr(settings, "IS_MAIL_CONFIGURED", False))
 
 
 def send_invitation(invitation: Invitation, link: str) -> Fate:

@@ -5,6 +5,7 @@ from django.urls import path
 from portal.views import (
     aliases,
     audit,
+    docs,
     health,
     invitations,
     keys,
@@ -14,6 +15,7 @@ from portal.views import (
     policies,
     reports,
     sessions,
+    tenant_settings,
     tenants,
 )
 
@@ -46,6 +48,8 @@ urlpatterns = [
     path("t/<slug:slug>/members/invitations/<uuid:pk>/withdraw/", members.withdraw, name="invitation_withdraw"),
     path("t/<slug:slug>/audit/", audit.index, name="audit"),
     path("t/<slug:slug>/audit/csv/", audit.download, name="audit_csv"),
+    path("t/<slug:slug>/settings/", tenant_settings.edit, name="settings"),
+    path("t/<slug:slug>/docs/", docs.index, name="docs"),
     path("t/<slug:slug>/policies/", policies.index, name="policies"),
     path("t/<slug:slug>/policies/new/", policies.new, name="policy_new"),
     path("t/<slug:slug>/policies/<str:name>/", policies.show, name="policy"),

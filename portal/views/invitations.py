@@ -4,6 +4,7 @@ or made up answers the same.
 
 from typing import Final
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.http import HttpRequest, HttpResponse
@@ -21,8 +22,6 @@ from portal.forms.members import JoinForm
 from portal.middleware import REQUEST_ID
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-# Named, because an installation may have several, and the session remembers by which one somebody came in.
-BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
 
 
 @public(methods=READ_AND_POST)
@@ -57,7 +56,8 @@ def _for_new(request: HttpRequest, invitation: Invitation, token: str) -> HttpRe
         said = form.cleaned_data
         nobody = By(actor=None, address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
         user = inviting.accept_anew(token, name=said["name"], password=said["password"], **nobody)
-        login(request, user, backend=BACKEND)
+        # Named, because there may be several: the last one is that of passwords.
+        login(request, user, backend=settings.AUTHENTICATION_BACKENDS[-1])
         return _welcome(request, invitation)
     return _page(request, invitation, "new_person", form=form)
 

@@ -195,4 +195,4 @@ def _rank() -> Case:
 
 
 def _rights() -> list[Right]:
-    return [Right(str(ACTIONS[action]), [(role.label, action in ALLOWED[role]) for role in Role]) for action in Action]
+    return [Right(str(ACTIONS[action]), [(str(role.label), action in ALLOWED[role]) for role in Role]) for action in Action]
