@@ -6,6 +6,7 @@ from typing import Any, Final
 from usage.store import RedisError
 
 MARKS: Final = "sekisho:keys:last_used"  # hash: lookup id -> Unix seconds
+TAKEN: Final = f"{MARKS}:taken"  # the same, on its way to the table
 
 
 class _Minute:
@@ -39,3 +40,13 @@ def note(client: Any, lookup_id: str, now_s: float) -> None:
     _minute.marked.add(lookup_id)
     with suppress(RedisError):
         client.hset(MARKS, lookup_id, int(now_s))
+
+
+def marked_s(client: Any, lookup_id: str) -> int | None:
+    """When the key was used, in Unix seconds, as far as the table may not say yet; None: no mark, or Redis is out."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            marks = pipe.hget(MARKS, lookup_id).hget(TAKEN, lookup_id).execute()
+    except RedisError:
+        return None
+    return max((int(mark) for mark in marks if mark), default=None)
