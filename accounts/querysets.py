@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 
 if TYPE_CHECKING:
-    from accounts.models import ApiKey, AuditEvent, Membership, Tenant, User  # noqa: F401 - ruff reads no quoted base class
+    from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Tenant, User  # noqa: F401 - ruff reads no quoted base class
 
 
 class TenantQuerySet(models.QuerySet["Tenant"]):
@@ -20,6 +20,15 @@ class TenantQuerySet(models.QuerySet["Tenant"]):
 class MembershipQuerySet(models.QuerySet["Membership"]):
     def for_tenant(self, tenant: "Tenant") -> Self:
         return self.filter(tenant=tenant)
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def for_tenant(self, tenant: "Tenant") -> Self:
+        return self.filter(tenant=tenant)
+
+    def open(self) -> Self:
+        """Those whose link still opens something."""
+        return self.filter(accepted_at=None, withdrawn_at=None, expires_at__gt=timezone.now())
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):

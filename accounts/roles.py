@@ -37,3 +37,8 @@ ALLOWED: Final[dict[Role, frozenset[Action]]] = {
 def allows(role: str, action: Action) -> bool:
     """May a member with `role` do `action`? An unknown role may nothing."""
     return role in Role.values and action in ALLOWED[Role(role)]
+
+
+def may_assign(own: str, role: str) -> bool:
+    """May a member with role `own` give `role`, or take it away? Only who manages members, and never one above their own."""
+    return allows(own, Action.MANAGE_MEMBERS) and role in Role.values and ALLOWED[Role(role)] <= ALLOWED[Role(own)]

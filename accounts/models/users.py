@@ -10,9 +10,9 @@ from uuid_utils.compat import uuid7
 
 
 class UserManager(BaseUserManager["User"]):
-    def create_user(self, email: str, password: str | None = None, *, is_operator: bool = False) -> "User":
+    def create_user(self, email: str, password: str | None = None, *, is_operator: bool = False, name: str = "") -> "User":
         """password None: the user cannot sign in until one is set."""
-        user = self.model(email=self.normalize_email(email).lower(), is_operator=is_operator)
+        user = self.model(email=self.normalize_email(email).lower(), is_operator=is_operator, name=name)
         user.set_password(password)
         user.save(using=self._db)
         return user
