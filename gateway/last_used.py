@@ -1,5 +1,6 @@
 """When keys were last used: marked in Redis at most once a minute a key and worker; tasks.py takes the marks to the table."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -42,11 +43,14 @@ def note(client: Any, lookup_id: str, now_s: float) -> None:
         client.hset(MARKS, lookup_id, int(now_s))
 
 
-def marked_s(client: Any, lookup_id: str) -> int | None:
-    """When the key was used, in Unix seconds, as far as the table may not say yet; None: no mark, or Redis is out."""
+def marks_s(client: Any, lookup_ids: Sequence[str]) -> dict[str, int]:
+    """When keys were used, in Unix seconds, as far as the table may not say yet. Empty when Redis is out."""
+    if not lookup_ids:
+        return {}
     try:
         with client.pipeline(transaction=False) as pipe:
-            marks = pipe.hget(MARKS, lookup_id).hget(TAKEN, lookup_id).execute()
+            taken, marked = pipe.hmget(TAKEN, lookup_ids).hmget(MARKS, lookup_ids).execute()
     except RedisError:
-        return None
-    return max((int(mark) for mark in marks if mark), default=None)
+        return {}
+    pairs = [*zip(lookup_ids, taken, strict=True), *zip(lookup_ids, marked, strict=True)]  # the later ones win
+    return {lookup_id: int(mark) for lookup_id, mark in pairs if mark is not None}

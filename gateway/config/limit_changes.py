@@ -1,11 +1,15 @@
-"""The verb of limits: other ones for a tenant, a key or an alias, in one transaction with one audit event."""
+"""The verb of limits: other ones for a tenant, a key or an alias, in one transaction with one audit event.
+
+Keys that are made or revised together with their limits leave an event for each that changes.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Unpack
 
 from django.db import transaction
 
-from accounts import audit
+from accounts import audit, issuing
+from accounts.issuing import Terms
 from accounts.models import ApiKey, Tenant
 from gateway.config.limits import differences
 from gateway.models import Limit, ModelAlias, PlannedTenant, QuotaPlan
@@ -32,6 +36,21 @@ def change(holder: Holder, wanted: Iterable[limits.Limit], **by: Unpack[audit.By
     kind, name = _named(holder)
     audit.record(verb=f"{kind}.changed", target=f"{kind} {name}", tenant=tenant, before=before, after=after, **by)
     return True
+
+
+@transaction.atomic
+def issue_key(tenant: Tenant, terms: Terms, wanted: Iterable[limits.Limit], **by: Unpack[audit.By]) -> tuple[ApiKey, str]:
+    """issuing.issue(), with limits: no call is served without them. Raises IssuingError."""
+    key, text = issuing.issue(tenant, terms, **by)
+    change(key, wanted, **by)
+    return key, text
+
+
+@transaction.atomic
+def revise_key(key: ApiKey, terms: Terms, wanted: Iterable[limits.Limit], **by: Unpack[audit.By]) -> bool:
+    """issuing.revise(), with limits. Raises IssuingError."""
+    is_revised = issuing.revise(key, terms, **by)
+    return change(key, wanted, **by) or is_revised
 
 
 def told(holder: Holder | QuotaPlan, wanted: Iterable[limits.Limit]) -> tuple[dict[str, Any], dict[str, Any]]:
