@@ -22,7 +22,7 @@ class AliasRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Founding:
-    """facts: the tenant's columns. aliases: names, and what serves each. plan: in the place of `wanted`. owner: "" for nobody."""
+    """facts: the tenant's columns. aliases: names, and what serves each. plan: instead of `wanted`. owner: "" for nobody."""
 
     facts: Mapping[str, Any]
     aliases: Sequence[tuple[str, Deployment]] = ()

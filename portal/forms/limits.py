@@ -54,8 +54,7 @@ class LimitsForm(forms.Form):
         super().__init__(*args, **{"initial": dict(_initial(held)), **kwargs})
         self._ceilings = ceilings or {}
         for name in NAMES:
-            self.fields[name] = _money() if name == MONEY else _number()
-            self.fields[name].label = LIMITS[name]
+            self.fields[name] = _money(name) if name == MONEY else _number(name)
             choices = [REFUSE, SHORTEN, COUNT] if name in CLAMPABLE else [REFUSE, COUNT]
             label = _("%(limit)s: beyond it") % {"limit": LIMITS[name]}
             self.fields[f"{name}_beyond"] = forms.ChoiceField(label=label, required=False, choices=choices)
@@ -87,14 +86,20 @@ class LimitsForm(forms.Form):
         return Limit(name, most, "shadow" if beyond == "shadow" else "enforce", beyond == "clamp")
 
 
-def _number() -> forms.Field:
-    return forms.IntegerField(required=False, min_value=1, max_value=MAX, widget=_input("1"))
+def _number(name: str) -> forms.Field:
+    return forms.IntegerField(label=str(LIMITS[name]), required=False, min_value=1, max_value=MAX, widget=_input("1"))
 
 
-def _money() -> forms.Field:
+def _money(name: str) -> forms.Field:
     most = Decimal(MAX // NANO)
     return forms.DecimalField(
-        required=False, min_value=Decimal("0.01"), max_value=most, decimal_places=9, max_digits=16, widget=_input("any")
+        label=str(LIMITS[name]),
+        required=False,
+        min_value=Decimal("0.01"),
+        max_value=most,
+        decimal_places=9,
+        max_digits=16,
+        widget=_input("any"),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -24,7 +25,7 @@ from portal.standing import Standing, standings, standings_of, tightest
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 POST: Final = ("POST",)
 ROWS_PER_PAGE: Final = 50
-ORDERS: Final = {
+ORDERS: Final[dict[str, tuple[str | OrderBy, ...]]] = {
     "": ("name", "slug"),
     "used": (F("last_used_at").desc(nulls_last=True), "slug"),
     "new": ("-created_at", "slug"),
@@ -79,7 +80,7 @@ def set_priority(request: HttpRequest, tenant_slug: str) -> HttpResponse:
     tenant = _tenant(tenant_slug)
     form = PriorityForm(request.POST)
     if not form.is_valid():
-        messages.error(request, " ".join(form.errors.get("priority", [])))
+        messages.error(request, " ".join(map(str, form.errors.get("priority", []))))
     elif tenants.set_priority(tenant, form.cleaned_data["priority"], **by(request)):
         messages.success(request, _("Changed: it counts for every call that begins from now on."))
     else:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import F, Q
+from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -33,7 +34,7 @@ from portal.standing import Standing, standings, standings_of, tightest
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 ROWS_PER_PAGE: Final = 50
 # Revoked keys last: they are history.
-ORDERS: Final = {
+ORDERS: Final[dict[str, tuple[str | OrderBy, ...]]] = {
     "": ("name", "created_at"),
     "used": (F("last_used_at").desc(nulls_last=True), "name"),
     "unused": (F("last_used_at").asc(nulls_first=True), "name"),

@@ -110,7 +110,7 @@ def _steps(current: str) -> list[tuple[str, str, bool]]:
         "details": _("Details"),
         "aliases": _("Aliases"),
         "limits": _("Limits"),
-        "owner": _("Owner"),
+        "owner": _("First owner"),
         SUMMARY: _("Summary"),
     }
     return [(name, words[name], name == current) for name in (*STEPS, SUMMARY)]
