@@ -36,4 +36,7 @@ OF_A_TENANT: Final = (
     Room("docs", _("Docs"), "book-open", "d", ("docs",)),
 )
 
-OF_THE_PLATFORM: Final = (Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),)
+OF_THE_PLATFORM: Final = (
+    Room("admin_tenants", _("Tenants"), "building-2", "t", ("admin_tenant", "admin_tenants")),
+    Room("admin_plans", _("Quota plans"), "layers", "q", ("admin_plan", "admin_plans")),
+)

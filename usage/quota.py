@@ -177,12 +177,21 @@ class Quota:
     def state(self, tenant_id: str, limits: Sequence[BoundLimit], *, time_zone: str, now_s: float) -> list[LimitState]:
         """How the limits stand. Changes nothing. Raises CountersLost."""
         now_ms = _ms(now_s)
-        keys = [alive_key(partition(tenant_id)), *(_counter_key(tenant_id, bound) for bound in limits)]
-        codes = [_CODES[bound.limit.name] for bound in limits]
-        numbers = run(self._client, _STATE, Run(keys, [now_ms, *_periods(now_ms, time_zone), *codes]))
+        numbers = run(self._client, _STATE, _state_run(tenant_id, limits, time_zone, now_ms))
         if numbers == [-1]:
             raise CountersLost("the counters of the partition are not restored yet")
         return list(_states(limits, numbers, now_ms, stride=3))
+
+    def states(self, asked: Sequence[tuple[str, Sequence[BoundLimit], str]], *, now_s: float) -> list[list[LimitState] | None]:
+        """state() of many (tenant's id, limits, time zone) in one round trip. None where counters are not restored yet."""
+        now_ms = _ms(now_s)
+        answers = run_all(
+            self._client, _STATE, [_state_run(tenant_id, bound, zone, now_ms) for tenant_id, bound, zone in asked]
+        )
+        return [
+            None if numbers == [-1] else list(_states(bound, numbers, now_ms, stride=3))
+            for (_, bound, _), numbers in zip(asked, answers, strict=True)
+        ]
 
     def restore(self, tenant_id: str, counters: Iterable[Counter], *, time_zone: str, now_s: float) -> int:
         """Set what counters have used. Returns how many were set.
@@ -327,6 +336,11 @@ def _settle_run(reservation: Reservation | None, event: UsageEvent, now_ms: int,
     args += [_holds(reservation.tenant_id, reservation.limits) if reservation else ""]
     args += [int(reservation is None and bool(event.limits) and event.usage_source != "none")]
     return Run([alive_key(number)], args)
+
+
+def _state_run(tenant_id: str, limits: Sequence[BoundLimit], time_zone: str, now_ms: int) -> Run:
+    keys = [alive_key(partition(tenant_id)), *(_counter_key(tenant_id, bound) for bound in limits)]
+    return Run(keys, [now_ms, *_periods(now_ms, time_zone), *(_CODES[bound.limit.name] for bound in limits)])
 
 
 def _renew_run(call: Progress, now_ms: int) -> Run:

@@ -20,7 +20,7 @@ from gateway.config.file_format import Entry
 from gateway.config.limits import PRICES, differences, plain
 from gateway.config.source import known_names
 from gateway.config.steps import BY, Change, Draft, Minted, Step, record, removal, revocation
-from gateway.models import Backend, Deployment, Limit, ModelAlias, fallback_problems, users_first
+from gateway.models import Backend, Deployment, Limit, ModelAlias, PlannedTenant, fallback_problems, users_first
 
 _TERMS: Final = ("scopes", "aliases", "networks", "expires_at", "error_dialect", "policies")
 
@@ -296,6 +296,8 @@ def _put_limits(draft: Draft, row: Tenant | ApiKey | ModelAlias) -> Callable[[],
     held = () if draft.is_new else [limit.configured for limit in row.limits.all()]
     for name, before, after in differences(held, wanted):
         draft.tell(f"limits.{name}", before, after)
+        if isinstance(row, Tenant) and (planned := PlannedTenant.objects.filter(tenant=row).select_related("plan").first()):
+            draft.tell("plan", planned.plan.name, None)
     return lambda: Limit.replace_all(row, wanted)
 
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from accounts.models import ApiKey, Tenant
 from accounts.roles import Action
 from gateway.models import ModelAlias
-from portal import snippets
+from portal import snippets, viewing
 from portal.access import may, person, require, signed_in
 
 ROWS_PER_PAGE: Final = 50
@@ -20,7 +20,12 @@ ROWS_PER_PAGE: Final = 50
 
 @signed_in()
 def home(request: HttpRequest) -> HttpResponse:
-    """The only tenant at once, else the list."""
+    """The only tenant at once, else the list. Operators have a list of their own."""
+    viewed = viewing.viewed(request)
+    if viewed is not None:
+        return redirect("tenant", viewed.slug)
+    if person(request).is_operator:
+        return redirect("admin_tenants")
     page = Paginator(Tenant.objects.visible_to(person(request)), ROWS_PER_PAGE).get_page(request.GET.get("page"))
     if page.paginator.count == 1:
         return redirect("tenant", page[0].slug)
@@ -37,7 +42,7 @@ def show(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     keys = ApiKey.objects.for_tenant(tenant).order_by(F("revoked_at").desc(nulls_first=True), "name", "created_at")
     context = {
         "tenant": tenant,
-        "has_other_tenants": Tenant.objects.visible_to(user).exclude(pk=tenant.pk).exists(),
+        "has_other_tenants": viewing.viewed(request) is None and Tenant.objects.visible_to(user).exclude(pk=tenant.pk).exists(),
         "aliases": aliases,
         "page": Paginator(keys, ROWS_PER_PAGE).get_page(request.GET.get("page")),
         "may_manage_keys": lambda: may(request, tenant, Action.MANAGE_KEYS),  # asked where there is no key alone
