@@ -33,4 +33,9 @@ OF_A_TENANT: Final = (
     Room("audit", _("Audit"), "scroll-text", "h", ("audit",), Action.VIEW_AUDIT),
 )
 
-OF_THE_PLATFORM: Final = (Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),)
+OF_THE_PLATFORM: Final = (
+    Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),
+    Room("admin_backends", _("Backends"), "server", "b", ("admin_backends", "admin_backend")),
+    Room("admin_deployments", _("Deployments"), "layers", "d", ("admin_deployments", "admin_deployment")),
+    Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
+)

@@ -2,7 +2,21 @@
 
 from django.urls import path
 
-from portal.views import aliases, audit, health, keys, language, limits, policies, reports, sessions, tenants
+from portal.views import (
+    admin_aliases,
+    aliases,
+    audit,
+    backends,
+    deployments,
+    health,
+    keys,
+    language,
+    limits,
+    policies,
+    reports,
+    sessions,
+    tenants,
+)
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -16,6 +30,24 @@ urlpatterns = [
     path("sign-out/", sessions.sign_out, name="sign_out"),
     path("language/", language.switch, name="language"),
     path("internal/reports/", reports.answer, name="reports"),
+    # No name begins with an underscore: what is not about one thing cannot be taken for it.
+    path("admin/backends/", backends.index, name="admin_backends"),
+    path("admin/backends/_live/", backends.live, name="admin_backends_live"),
+    path("admin/backends/_new/", backends.new, name="admin_backend_new"),
+    path("admin/backends/<str:name>/", backends.show, name="admin_backend"),
+    path("admin/backends/<str:name>/live/", backends.live_one, name="admin_backend_live"),
+    path("admin/backends/<str:name>/edit/", backends.edit, name="admin_backend_edit"),
+    path("admin/backends/<str:name>/drain/", backends.drain, name="admin_backend_drain"),
+    path("admin/backends/<str:name>/resume/", backends.resume, name="admin_backend_resume"),
+    path("admin/backends/<str:name>/delete/", backends.delete, name="admin_backend_delete"),
+    path("admin/deployments/", deployments.index, name="admin_deployments"),
+    path("admin/deployments/_new/", deployments.new, name="admin_deployment_new"),
+    path("admin/deployments/<str:name>/", deployments.edit, name="admin_deployment"),
+    path("admin/deployments/<str:name>/delete/", deployments.delete, name="admin_deployment_delete"),
+    path("admin/aliases/", admin_aliases.index, name="admin_aliases"),
+    path("admin/aliases/_new/", admin_aliases.new, name="admin_alias_new"),
+    path("admin/aliases/<uuid:pk>/", admin_aliases.edit, name="admin_alias"),
+    path("admin/aliases/<uuid:pk>/delete/", admin_aliases.delete, name="admin_alias_delete"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
     path("t/<slug:slug>/keys/", keys.index, name="keys"),
     path("t/<slug:slug>/keys/new/", keys.new, name="key_new"),

@@ -28,6 +28,16 @@ VERBS: Final[dict[str, Promise]] = {
     "policy.rolled_back": _("Policy rolled back"),
     "policy.deleted": _("Policy deleted"),
 }
+OF_THE_PLATFORM: Final[dict[str, Promise]] = {
+    "backend.created": _("Backend added"),
+    "backend.changed": _("Backend changed"),
+    "backend.drained": _("Backend taken out of service"),
+    "backend.resumed": _("Backend put back into service"),
+    "backend.deleted": _("Backend deleted"),
+    "deployment.created": _("Deployment created"),
+    "deployment.changed": _("Deployment changed"),
+    "deployment.deleted": _("Deployment deleted"),
+}
 LIMITS: Final[dict[str, Promise]] = {
     "requests_per_minute": _("Requests per minute"),
     "tokens_per_hour": _("Tokens per hour"),
@@ -40,4 +50,4 @@ LIMITS: Final[dict[str, Promise]] = {
 
 def in_words(name: str) -> str:
     """What has no words yet is shown as it is."""
-    return str(VERBS.get(name) or LIMITS.get(name) or name)
+    return str(VERBS.get(name) or OF_THE_PLATFORM.get(name) or LIMITS.get(name) or name)
