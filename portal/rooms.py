@@ -38,4 +38,5 @@ OF_THE_PLATFORM: Final = (
     Room("admin_backends", _("Backends"), "server", "b", ("admin_backends", "admin_backend")),
     Room("admin_deployments", _("Deployments"), "layers", "d", ("admin_deployments", "admin_deployment")),
     Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
+    Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
 )

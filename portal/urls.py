@@ -48,6 +48,7 @@ urlpatterns = [
     path("admin/aliases/_new/", admin_aliases.new, name="admin_alias_new"),
     path("admin/aliases/<uuid:pk>/", admin_aliases.edit, name="admin_alias"),
     path("admin/aliases/<uuid:pk>/delete/", admin_aliases.delete, name="admin_alias_delete"),
+    path("admin/health/", health.index, name="admin_health"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
     path("t/<slug:slug>/keys/", keys.index, name="keys"),
     path("t/<slug:slug>/keys/new/", keys.new, name="key_new"),
