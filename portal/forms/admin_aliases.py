@@ -65,6 +65,12 @@ class TenantForm(forms.Form):
         return found
 
 
+class _Defaults(forms.JSONField):
+    def prepare_value(self, value: Any) -> Any:
+        """Nothing for nothing, where `null` or `{}` would stand."""
+        return "" if value in (None, {}) else super().prepare_value(value)
+
+
 class AliasForm(forms.ModelForm):  # type: ignore[type-arg] # Django's class takes no argument at run time
     """`values` says what is wanted once it is valid: fields of ModelAlias, all but its name."""
 
@@ -77,7 +83,7 @@ class AliasForm(forms.ModelForm):  # type: ignore[type-arg] # Django's class tak
     policies = forms.MultipleChoiceField(
         label=gettext_lazy("Content policies its calls must pass"), required=False, widget=forms.CheckboxSelectMultiple
     )
-    defaults = forms.JSONField(
+    defaults = _Defaults(
         label=gettext_lazy("Set where a client says nothing"),
         required=False,
         widget=forms.Textarea(attrs={**_PLAIN, "rows": 4, "class": "code"}),
