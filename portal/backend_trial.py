@@ -15,7 +15,7 @@ from gateway.config.documents import Backend
 from gateway.routing.probing import probe_twice
 from gateway.routing.verdicts import Answer, Verdict, judge
 from gateway.upstream.client import UpstreamClient, UpstreamResponse
-from gateway.upstream.errors import UpstreamError, UpstreamFailed, UpstreamGarbage, UpstreamSilence
+from gateway.upstream.errors import UpstreamError, UpstreamFailed, UpstreamGarbage, UpstreamReported, UpstreamSilence
 from gateway.upstream.sse import EventSplitter, event_data
 
 CONNECT_S: Final = 2.0
@@ -134,6 +134,8 @@ def _events(client: UpstreamClient, backend: Backend, body: bytes) -> tuple[list
                     return events, first_s
                 if data is not None:
                     events.append(_object(data))
+                    if "error" in events[-1]:
+                        raise UpstreamReported
     finally:
         response.close(reuse=False)
     raise UpstreamGarbage("ends without [DONE]")
