@@ -38,5 +38,9 @@ OF_A_TENANT: Final = (
 
 OF_THE_PLATFORM: Final = (
     Room("admin_tenants", _("Tenants"), "building-2", "t", ("admin_tenant", "admin_tenants")),
-    Room("admin_plans", _("Quota plans"), "layers", "q", ("admin_plan", "admin_plans")),
+    Room("admin_plans", _("Quota plans"), "clipboard-list", "q", ("admin_plan", "admin_plans")),
+    Room("admin_backends", _("Backends"), "server", "b", ("admin_backends", "admin_backend")),
+    Room("admin_deployments", _("Deployments"), "layers", "d", ("admin_deployments", "admin_deployment")),
+    Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
+    Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
 )

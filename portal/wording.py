@@ -49,6 +49,16 @@ ACTIONS: Final[dict[Action, Promise]] = {
     Action.MANAGE_MEMBERS: _("Invite people, change their roles, remove them"),
     Action.MANAGE_OWNERS: _("Make owners, and take the role away"),
 }
+OF_THE_PLATFORM: Final[dict[str, Promise]] = {
+    "backend.created": _("Backend added"),
+    "backend.changed": _("Backend changed"),
+    "backend.drained": _("Backend taken out of service"),
+    "backend.resumed": _("Backend put back into service"),
+    "backend.deleted": _("Backend deleted"),
+    "deployment.created": _("Deployment created"),
+    "deployment.changed": _("Deployment changed"),
+    "deployment.deleted": _("Deployment deleted"),
+}
 LIMITS: Final[dict[str, Promise]] = {
     "requests_per_minute": _("Requests per minute"),
     "tokens_per_hour": _("Tokens per hour"),
@@ -61,4 +71,4 @@ LIMITS: Final[dict[str, Promise]] = {
 
 def in_words(name: str) -> str:
     """What has no words yet is shown as it is."""
-    return str(VERBS.get(name) or LIMITS.get(name) or name)
+    return str(VERBS.get(name) or OF_THE_PLATFORM.get(name) or LIMITS.get(name) or name)
