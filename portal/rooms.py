@@ -26,6 +26,8 @@ class Room:
 
 OF_A_TENANT: Final = (
     Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
+    Room("usage", _("Usage"), "chart-column", "u", ("usage",)),
+    Room("requests", _("Requests"), "list", "r", ("requests", "request")),
     Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
@@ -33,4 +35,7 @@ OF_A_TENANT: Final = (
     Room("audit", _("Audit"), "scroll-text", "h", ("audit",), Action.VIEW_AUDIT),
 )
 
-OF_THE_PLATFORM: Final = (Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),)
+OF_THE_PLATFORM: Final = (
+    Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),
+    Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
+)

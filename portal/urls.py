@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.views import aliases, audit, health, keys, language, limits, policies, reports, sessions, tenants
+from portal.views import aliases, audit, health, keys, language, limits, policies, reports, requests, sessions, tenants, usage
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -16,7 +16,16 @@ urlpatterns = [
     path("sign-out/", sessions.sign_out, name="sign_out"),
     path("language/", language.switch, name="language"),
     path("internal/reports/", reports.answer, name="reports"),
+    path("admin/usage/", usage.index_of_all, name="admin_usage"),
+    path("admin/usage/csv/", usage.download_of_all, {"kind": "csv"}, name="admin_usage_csv"),
+    path("admin/usage/ndjson/", usage.download_of_all, {"kind": "ndjson"}, name="admin_usage_ndjson"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
+    path("t/<slug:slug>/now/", tenants.now, name="tenant_now"),
+    path("t/<slug:slug>/usage/", usage.index, name="usage"),
+    path("t/<slug:slug>/usage/csv/", usage.download, {"kind": "csv"}, name="usage_csv"),
+    path("t/<slug:slug>/usage/ndjson/", usage.download, {"kind": "ndjson"}, name="usage_ndjson"),
+    path("t/<slug:slug>/requests/", requests.index, name="requests"),
+    path("t/<slug:slug>/requests/<uuid:pk>/", requests.show, name="request"),
     path("t/<slug:slug>/keys/", keys.index, name="keys"),
     path("t/<slug:slug>/keys/new/", keys.new, name="key_new"),
     path("t/<slug:slug>/keys/<uuid:pk>/", keys.show, name="key"),
