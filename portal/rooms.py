@@ -26,6 +26,8 @@ class Room:
 
 OF_A_TENANT: Final = (
     Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
+    Room("usage", _("Usage"), "chart-column", "u", ("usage",)),
+    Room("requests", _("Requests"), "list", "r", ("requests", "request")),
     Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
@@ -43,4 +45,5 @@ OF_THE_PLATFORM: Final = (
     Room("admin_deployments", _("Deployments"), "layers", "d", ("admin_deployments", "admin_deployment")),
     Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
     Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
+    Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
 )

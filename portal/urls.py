@@ -21,9 +21,11 @@ from portal.views import (
     policies,
     quota_plans,
     reports,
+    requests,
     sessions,
     tenant_settings,
     tenants,
+    usage,
 )
 
 handler400 = "portal.views.errors.bad_request"
@@ -74,7 +76,16 @@ urlpatterns = [
     path("admin/aliases/<uuid:pk>/", admin_aliases.edit, name="admin_alias"),
     path("admin/aliases/<uuid:pk>/delete/", admin_aliases.delete, name="admin_alias_delete"),
     path("admin/health/", health.index, name="admin_health"),
+    path("admin/usage/", usage.index_of_all, name="admin_usage"),
+    path("admin/usage/csv/", usage.download_of_all, {"kind": "csv"}, name="admin_usage_csv"),
+    path("admin/usage/ndjson/", usage.download_of_all, {"kind": "ndjson"}, name="admin_usage_ndjson"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
+    path("t/<slug:slug>/now/", tenants.now, name="tenant_now"),
+    path("t/<slug:slug>/usage/", usage.index, name="usage"),
+    path("t/<slug:slug>/usage/csv/", usage.download, {"kind": "csv"}, name="usage_csv"),
+    path("t/<slug:slug>/usage/ndjson/", usage.download, {"kind": "ndjson"}, name="usage_ndjson"),
+    path("t/<slug:slug>/requests/", requests.index, name="requests"),
+    path("t/<slug:slug>/requests/<uuid:pk>/", requests.show, name="request"),
     path("t/<slug:slug>/keys/", keys.index, name="keys"),
     path("t/<slug:slug>/keys/new/", keys.new, name="key_new"),
     path("t/<slug:slug>/keys/<uuid:pk>/", keys.show, name="key"),

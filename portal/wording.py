@@ -1,4 +1,4 @@
-"""The words in which people read what the code names: verbs of the audit trail, and limits."""
+"""The words in which people read what the code names: verbs of the audit trail, limits, endings of calls."""
 
 from typing import Final
 
@@ -69,6 +69,17 @@ LIMITS: Final[dict[str, Promise]] = {
 }
 
 
+ENDINGS: Final[dict[str, Promise]] = {
+    "completed": _("Completed"),
+    "failed": _("Failed"),
+    "refused": _("Refused"),
+    "blocked": _("Blocked"),
+    "client_left": _("Client left"),
+    "": _("Not told apart"),  # rollups of an older release
+}
+
+
 def in_words(name: str) -> str:
     """What has no words yet is shown as it is."""
-    return str(VERBS.get(name) or OF_THE_PLATFORM.get(name) or LIMITS.get(name) or name)
+    found = VERBS.get(name) or OF_THE_PLATFORM.get(name) or LIMITS.get(name) or ENDINGS.get(name)
+    return str(found or name)
