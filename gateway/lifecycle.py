@@ -23,6 +23,7 @@ from gateway.upstream.client import IDLE_MAX_S
 from gateway.upstream.opening import leave_where_it_hangs
 from usage.degraded import LocalLimiter
 from usage.events import UsageEvent
+from usage.line import Line
 from usage.reservation import Reservation
 from usage.settling import Settling
 from usage.spool import Spool
@@ -46,7 +47,8 @@ def start() -> None:
     _store = connect(settings.REDIS_URL)
     spool = Spool(settings.SPOOL_FOLDER, max_bytes=settings.SPOOL_MAX_BYTES)
     local = LocalLimiter(settings.GATEWAY_WORKERS, max_s=settings.DEGRADED_MAX_S)
-    _settling = Settling(_store, spool, local)
+    line = Line(_store) if Line.suits(settings.REDIS_URL) else None
+    _settling = Settling(_store, spool, local, line)
     gevent.spawn(_settling.run)
     gevent.spawn(spool.run)
     _health = Health(board, Exchange(_store, _worker), configuration.platform)

@@ -73,7 +73,7 @@ def hold(options: argparse.Namespace) -> None:
             configure(options.mock_port, has_policies=options.policies, tenants=options.tenants)
         finally:
             postgres.stop()
-        assert settings.REDIS_URL == valkey.url
+        assert valkey.url == settings.REDIS_URL
         (folder / "valkey.pid").write_text(str(valkey.process.pid))
         (folder / "ready").touch()
         _await_end(folder / "gateway.pid")
@@ -97,7 +97,9 @@ def configure(mock_port: int, *, has_policies: bool, tenants: int) -> None:
     for model in MODELS:
         deployment = Deployment.objects.create(name=model, served_model=model)
         PoolMember.objects.create(deployment=deployment, backend=backend)
-        aliases.append(ModelAlias.objects.create(tenant=tenant, name=model, deployment=deployment, price_prompt=1, price_completion=2))
+        alias = ModelAlias(tenant=tenant, name=model, deployment=deployment, price_prompt=1, price_completion=2)
+        alias.save()
+        aliases.append(alias)
     if has_policies:
         policy = policies.create(tenant, "bench", is_everywhere=True, **by)
         policies.save_draft(policy, RULES, **by)
