@@ -30,14 +30,10 @@ def held(action: Action, methods: Collection[str] = READ) -> Callable[[View[P]],
 
     def declare(view: View[P]) -> Pages:
         @wraps(view)
-        def of_tenant(request: HttpRequest, tenant: Tenant, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-            return view(request, tenant, *args, **kwargs)
-
-        @wraps(view)
         def of_platform(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             return view(request, None, *args, **kwargs)
 
-        return Pages(require(action, methods)(of_tenant), operator(methods)(of_platform))
+        return Pages(require(action, methods)(view), operator(methods)(of_platform))
 
     return declare
 

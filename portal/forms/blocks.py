@@ -40,7 +40,7 @@ class _Told:
 
 
 class Line(_Told, forms.CharField):
-    def __init__(self, label: Promise, help_text: Any = "", **attrs: str) -> None:
+    def __init__(self, label: Any, help_text: Any = "", **attrs: str) -> None:
         widget = forms.TextInput(attrs={**_PLAIN, **attrs})
         super().__init__(label=label, help_text=help_text, required=False, strip=False, widget=widget)
 
@@ -48,7 +48,7 @@ class Line(_Told, forms.CharField):
 class Lines(_Told, forms.CharField):
     """One text a line."""
 
-    def __init__(self, label: Promise, help_text: Any = "") -> None:
+    def __init__(self, label: Any, help_text: Any = "") -> None:
         super().__init__(label=label, help_text=help_text, required=False, strip=False, widget=forms.Textarea(attrs=_CODE))
 
     def rule_from(self, value: Any) -> Any:
@@ -59,7 +59,7 @@ class Lines(_Told, forms.CharField):
 
 
 class Number(_Told, forms.CharField):
-    def __init__(self, label: Promise, help_text: Any = "") -> None:
+    def __init__(self, label: Any, help_text: Any = "") -> None:
         widget = forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"})
         super().__init__(label=label, help_text=help_text, required=False, widget=widget)
 
@@ -69,14 +69,14 @@ class Number(_Told, forms.CharField):
 
 
 class Flag(_Told, forms.BooleanField):
-    def __init__(self, label: Promise, help_text: Any = "") -> None:
+    def __init__(self, label: Any, help_text: Any = "") -> None:
         super().__init__(label=label, help_text=help_text, required=False)
 
 
 class One(_Told, forms.ChoiceField):
     """The engine says what may be chosen: it is asked anyway, and has the words for it."""
 
-    def __init__(self, label: Promise, choices: Sequence[tuple[str, Any]], help_text: Any = "") -> None:
+    def __init__(self, label: Any, choices: Sequence[tuple[str, Any]], help_text: Any = "") -> None:
         super().__init__(label=label, choices=choices, help_text=help_text, required=False)
 
     def validate(self, value: Any) -> None:
@@ -84,7 +84,7 @@ class One(_Told, forms.ChoiceField):
 
 
 class Some(_Told, forms.MultipleChoiceField):
-    def __init__(self, label: Promise, choices: Sequence[tuple[str, Any]], help_text: Any = "") -> None:
+    def __init__(self, label: Any, choices: Sequence[tuple[str, Any]], help_text: Any = "") -> None:
         widget = forms.CheckboxSelectMultiple
         super().__init__(label=label, choices=choices, help_text=help_text, required=False, widget=widget)
 
@@ -144,8 +144,9 @@ class Block(forms.Form):
     def rule(self) -> Any:
         """As it would be written. Once it is clean."""
         told = {"kind": self.kind}
-        for name, field in self.fields.items():
-            value = field.rule_from(self.cleaned_data.get(name))  # type: ignore[attr-defined] # a _Told, all of them
+        fields: Mapping[str, Any] = self.fields  # each a _Told
+        for name, field in fields.items():
+            value = field.rule_from(self.cleaned_data.get(name))
             if value is not None:
                 told[name] = value
         return told
@@ -153,7 +154,8 @@ class Block(forms.Form):
     @classmethod
     def values(cls, rule: Any) -> dict[str, Any]:
         """What the form begins with."""
-        return {name: field.shown(rule[name]) for name, field in cls.base_fields.items() if name in rule}
+        fields: Mapping[str, Any] = cls.base_fields
+        return {name: field.shown(rule[name]) for name, field in fields.items() if name in rule}
 
 
 class _Spans(Block):

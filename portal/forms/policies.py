@@ -132,7 +132,7 @@ class DaysForm(forms.Form):
     days = forms.TypedChoiceField(
         label=gettext_lazy("Time"),
         coerce=int,
-        empty_value=DAYS_DEFAULT,
+        empty_value=str(DAYS_DEFAULT),
         required=False,
         choices=[(7, gettext_lazy("The last 7 days")), (30, gettext_lazy("The last 30 days"))],
     )

@@ -14,7 +14,7 @@ from accounts.roles import Action
 from gateway.models import ContentPolicy, ContentPolicyVersion
 from portal.differences import differences
 from portal.forms.blocks import written
-from portal.forms.policies import CompareForm, DaysForm
+from portal.forms.policies import DAYS_DEFAULT, CompareForm, DaysForm
 from portal.holders import held
 from portal.views.policies import page_of, policy_of
 from usage.reports import ReportTooLarge, policy_report
@@ -70,7 +70,7 @@ def report(request: HttpRequest, holder: Tenant | None, name: str) -> HttpRespon
     """What its rules found, by rule and by day: of one that only monitors, what it would have stopped."""
     policy = policy_of(holder, name)
     form = DaysForm(request.GET)
-    count = form.cleaned_data["days"] if form.is_valid() else 7
+    count = int(form.cleaned_data["days"]) if form.is_valid() else DAYS_DEFAULT
     zone = ZoneInfo(holder.time_zone if holder else "UTC")
     today = timezone.now().astimezone(zone).date()
     days = {day: Day(day) for day in (today - timedelta(days=back) for back in range(count - 1, -1, -1))}
