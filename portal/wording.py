@@ -15,6 +15,7 @@ VERBS: Final[dict[str, Promise]] = {
     "member.created": _("Member added"),
     "member.changed": _("Member's role changed"),
     "member.deleted": _("Member removed"),
+    "user.created": _("User created"),
     "key.issued": _("Key issued"),
     "key.imported": _("Key imported"),
     "key.changed": _("Key changed"),

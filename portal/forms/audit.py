@@ -39,7 +39,7 @@ class AuditFilter(forms.Form):
         super().__init__(*args, **kwargs)
         self._zone = ZoneInfo(tenant.time_zone if tenant else "UTC")
         if tenant is None:
-            self.fields["tenant"] = forms.CharField(label=_("Tenant (its short name)"), required=False, max_length=63)
+            self.fields["tenant"] = forms.CharField(label=_("Tenant"), required=False, max_length=63)
             self.order_fields(["tenant"])
         asked = str(self.data.get("verb", ""))[:64]
         verbs = VERBS if not asked or asked in VERBS else {**VERBS, asked: asked}

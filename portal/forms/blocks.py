@@ -105,6 +105,7 @@ class Block(forms.Form):
     kind: ClassVar[str]
     ends_with: ClassVar[tuple[str, ...]] = ("where", "action", "label", "restore", "name")
     use_required_attribute = False
+    focus = ""
 
     where = Some(gettext_lazy("Where"), _named(wording.SURFACES, (*SIDES, *SURFACES)))
     action = One(gettext_lazy("What is done"), _named(wording.ACTIONS, ACTIONS))
@@ -140,6 +141,12 @@ class Block(forms.Form):
     @property
     def rest(self) -> list[Any]:
         return [self[name] for name in ("label", "restore", "name") if name in self.fields]
+
+    def take_focus(self, verb: str, *, is_first: bool, is_last: bool) -> None:
+        """What is pressed again and again stays under the finger; what was added is filled in next."""
+        self.focus = {"up": "down" if is_first else "up", "down": "up" if is_last else "down"}.get(verb, verb)
+        if verb == "add":
+            self.fields[self.own[0].name].widget.attrs["autofocus"] = True
 
     def rule(self) -> Any:
         """As it would be written. Once it is clean."""
@@ -283,8 +290,8 @@ def blocks_sent(data: QueryDict) -> list[Block]:
     return blocks
 
 
-def rearranged(blocks: Sequence[Block], act: str) -> tuple[list[Block], int]:
-    """The blocks after a button: `add-KIND`, `remove-2`, `up-2`, `down-2`; and which block the person goes on with."""
+def rearranged(blocks: Sequence[Block], act: str) -> list[Block]:
+    """The blocks after a button: `add-KIND`, `remove-2`, `up-2`, `down-2`. One of them has the focus then."""
     state = [(block.kind, dict(block.cleaned_data)) for block in blocks]
     verb, _dash, what = act.partition("-")
     at = int(what) if what.isascii() and what.isdigit() and int(what) < len(state) else -1
@@ -298,7 +305,10 @@ def rearranged(blocks: Sequence[Block], act: str) -> tuple[list[Block], int]:
     elif verb in ("up", "down") and at >= 0:
         here = max(0, min(at + (1 if verb == "down" else -1), len(state) - 1))
         state.insert(here, state.pop(at))
-    return [_block(number, kind, values) for number, (kind, values) in enumerate(state)], here
+    after = [_block(number, kind, values) for number, (kind, values) in enumerate(state)]
+    if 0 <= here < len(after):
+        after[here].take_focus(verb, is_first=here == 0, is_last=here == len(after) - 1)
+    return after
 
 
 def place(blocks: Sequence[Block], problems: Sequence[Problem]) -> list[str]:

@@ -28,13 +28,13 @@ FIRST_RULES: Final[list[dict[str, Any]]] = [{"kind": "keywords", "where": ["inpu
 
 @dataclass(slots=True)
 class Editor:
-    """form: as text; None: as blocks. rules: what the form says, once it is right. focus: the block the person goes on with."""
+    """form: as text; None: as blocks. rules: what the form says, once it is right. goes_on: to add, as no block is left."""
 
     blocks: list[Block] = field(default_factory=list)
     form: RulesForm | None = None
     problems: list[str] = field(default_factory=list)
     rules: list[Any] | None = None
-    focus: int = -1
+    goes_on: bool = False
 
 
 @held(Action.MANAGE_POLICIES, methods=READ_AND_POST)
@@ -83,7 +83,7 @@ def _sent_text(request: HttpRequest, act: str) -> Editor:
     form = RulesForm(request.POST)
     is_valid = form.is_valid()
     if act == "blocks" and isinstance(form.parsed, list) and len(form.parsed) <= BLOCKS_MAX:
-        return Editor(blocks=blocks_of(form.parsed), rules=form.parsed, focus=0)
+        return Editor(blocks=blocks_of(form.parsed), rules=form.parsed)
     return Editor(form=form, rules=form.parsed if is_valid else None)
 
 
@@ -94,8 +94,8 @@ def _sent_blocks(request: HttpRequest, act: str) -> Editor:
         return Editor(form=RulesForm(initial={"rules": written(rules)}))
     if act not in ("keep", "try"):
         act = f"add-{request.POST.get('kind', '')}" if act == "add" else act
-        blocks, focus = rearranged(blocks, act)
-        return Editor(blocks=blocks, focus=focus)
+        blocks = rearranged(blocks, act)
+        return Editor(blocks=blocks, goes_on=not blocks)
     try:
         return Editor(blocks=blocks, rules=checked(rules))
     except RulesRefused as refused:
