@@ -3,6 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from django.db.models import Q
+from django.utils import timezone
+
 from accounts.models import ApiKey, Tenant
 from gateway.models import ContentPolicy, ModelAlias
 
@@ -20,8 +23,9 @@ class Users:
 
 def users_of(holder: Tenant | None, names: Collection[str]) -> dict[str, Users]:
     """By the policy's name, in three queries. A name means a tenant's own policy before the platform's."""
-    aliases = ModelAlias.objects.filter(policies__overlap=list(names)).select_related("tenant").order_by("tenant__slug", "name")
-    keys = ApiKey.objects.filter(policies__overlap=list(names), revoked_at=None).select_related("tenant")
+    aliases = ModelAlias.objects.filter(policies__overlap=list(names))
+    rotated_away = Q(successor__isnull=False, expires_at__lte=timezone.now())
+    keys = ApiKey.objects.filter(policies__overlap=list(names), revoked_at=None).exclude(rotated_away)
     own: set[tuple[object, str]] = set()
     if holder is not None:
         aliases, keys = aliases.filter(tenant=holder), keys.for_tenant(holder)
@@ -29,9 +33,10 @@ def users_of(holder: Tenant | None, names: Collection[str]) -> dict[str, Users]:
         rows = ContentPolicy.objects.published().filter(tenant__isnull=False, name__in=names)
         own = set(rows.values_list("tenant", "name"))
     found = {name: Users() for name in names}
-    for row in (*aliases, *keys.order_by("tenant__slug", "name")):
-        for name in row.policies:
-            if name in found and (row.tenant_id, name) not in own:
-                listed = found[name].aliases if isinstance(row, ModelAlias) else found[name].keys
-                listed.append(row.name if holder else f"{row.tenant.slug}/{row.name}")
+    columns = ("name", "policies", "tenant", "tenant__slug")
+    for kind, named in (("aliases", aliases.values_list(*columns)), ("keys", keys.values_list(*columns))):
+        for user, policies, tenant, slug in named.order_by("tenant__slug", "name"):
+            for name in found.keys() & set(policies):
+                if (tenant, name) not in own:
+                    getattr(found[name], kind).append(user if holder else f"{slug}/{user}")
     return found

@@ -331,7 +331,13 @@ def place(blocks: Sequence[Block], problems: Sequence[Problem]) -> list[str]:
 
 def written(rules: Sequence[Any]) -> str:
     """Rules as a person would write them."""
-    return yaml.safe_dump([_in_order(rule) for rule in rules], allow_unicode=True, sort_keys=False, width=120)
+    told = [_in_order(rule) for rule in rules]
+    return yaml.dump(told, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120)
+
+
+def each_written(rules: Sequence[Any]) -> list[str]:
+    """The same, rule by rule."""
+    return [written([rule]) for rule in rules]
 
 
 def _block(at: int, kind: str, values: Mapping[str, Any]) -> Block:
@@ -374,15 +380,26 @@ def _plain(rule: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+class _Short(list[Any]):
+    """A list that is written on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(_Short, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True))
 _UNKNOWN: Final = object()
 _FIRST: Final = ("name", "kind")
 _LAST: Final = ("where", "action", "label", "restore")
+_SHORT: Final = ("where", "scripts", "roles")
 
 
 def _in_order(rule: Any) -> Any:
     """Its fields as people put them: the table keeps them in an order of its own."""
     if not isinstance(rule, dict):
         return rule
-    firsts = [name for name in _FIRST if name in rule]
-    others = sorted(name for name in rule if name not in (*_FIRST, *_LAST))
-    return {name: rule[name] for name in (*firsts, *others, *(name for name in _LAST if name in rule))}
+    others = sorted(str(name) for name in rule if name not in (*_FIRST, *_LAST))
+    names = (*(name for name in _FIRST if name in rule), *others, *(name for name in _LAST if name in rule))
+    return {name: _Short(rule[name]) if name in _SHORT and isinstance(rule[name], list) else rule[name] for name in names}

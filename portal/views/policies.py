@@ -21,6 +21,7 @@ from portal.access import by
 from portal.affected import Users, users_of
 from portal.forms.policies import DeleteForm, PolicyForm, TrialForm, as_written
 from portal.holders import held, may_here, url_of
+from portal.rules_in_words import told
 
 POST: Final = ("POST",)
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
@@ -69,6 +70,7 @@ def show(request: HttpRequest, holder: Tenant | None, name: str) -> HttpResponse
         request,
         policy,
         shown=shown,
+        rules=told(shown.rules) if shown else (),
         written=as_written(shown.rules) if shown else "",
         draft=draft,
         versions=policy.versions.filter(is_draft=False).order_by("-number")[:VERSIONS_SHOWN],

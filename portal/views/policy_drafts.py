@@ -18,7 +18,7 @@ from gateway.policy.trial import Trial, try_text
 from portal import wording
 from portal.access import by
 from portal.differences import differences
-from portal.forms.blocks import BLOCKS_MAX, Block, blocks_of, blocks_sent, place, rearranged, written
+from portal.forms.blocks import BLOCKS_MAX, Block, blocks_of, blocks_sent, each_written, place, rearranged, written
 from portal.forms.policies import RulesForm, TrialForm, as_written
 from portal.holders import held, url_of
 from portal.views.policies import READ_AND_POST, draft_of, page_of, pieces, policy_of
@@ -109,4 +109,4 @@ def _tried(policy: ContentPolicy, rules: list[Any], bench: TrialForm) -> Trial:
 
 def _changes(policy: ContentPolicy, rules: list[Any]) -> list[Any] | None:
     """What publishing the draft would change. None: it is too long to tell."""
-    return differences(written(policy.published.rules) if policy.published else "", written(rules))
+    return differences(each_written(policy.published.rules if policy.published else ()), each_written(rules))

@@ -13,7 +13,7 @@ from accounts.models import Tenant
 from accounts.roles import Action
 from gateway.models import ContentPolicy, ContentPolicyVersion
 from portal.differences import differences
-from portal.forms.blocks import written
+from portal.forms.blocks import each_written
 from portal.forms.policies import DAYS_DEFAULT, CompareForm, DaysForm
 from portal.holders import held
 from portal.views.policies import page_of, policy_of
@@ -60,7 +60,7 @@ def compare(request: HttpRequest, holder: Tenant | None, name: str) -> HttpRespo
     is_compared = len(versions) > 1 and form.is_valid()
     if is_compared:
         rules = {version.number: version.rules for version in versions}
-        lines = differences(*(written(rules[form.cleaned_data[side]]) for side in ("before", "after")))
+        lines = differences(*(each_written(rules[form.cleaned_data[side]]) for side in ("before", "after")))
     context = page_of(request, policy, compare=form, lines=lines, is_compared=is_compared, versions=versions)
     return render(request, "portal/policies/diff.html", context)
 

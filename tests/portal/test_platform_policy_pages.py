@@ -151,13 +151,15 @@ def test_versions_are_compared_line_by_line(signed_in: SignedIn, acme: Tenant, a
 
 
 def test_differences_leave_out_what_is_far_from_a_change_and_refuse_what_is_too_long() -> None:
-    old = [f"{number}" for number in range(20)]
-    lines = differences("\n".join(old), "\n".join([*old[:10], "new", *old[10:]]))
+    old = [f"rule {number}\n  end" for number in range(20)]
+    lines = differences(old, [*old[:10], "rule new\n  end", *old[10:]])
     assert lines is not None
-    assert lines[0] == Line("…", skipped=7)
-    assert [line.text for line in lines if line.sign == "+"] == ["new"]
-    assert lines[-1] == Line("…", skipped=7)
-    assert differences("a\n" * LINES_MAX, "b") is None
+    assert [line.text for line in lines if line.sign == "+"] == ["rule new", "  end"]
+    assert (lines[0], lines[-1]) == (Line("…", skipped=17), Line("…", skipped=17))
+    changed = differences(["kind: a\naction: block"], ["kind: a\naction: flag"])
+    assert changed == [Line(" ", "kind: a"), Line("-", "action: block"), Line("+", "action: flag")]
+    assert differences(old, old) == []
+    assert differences(["a\n" * LINES_MAX], ["b"]) is None
 
 
 def test_report_tells_by_rule_and_day_what_was_and_what_would_have_been_stopped(
