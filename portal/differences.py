@@ -30,7 +30,7 @@ def differences(before: Sequence[str], after: Sequence[str]) -> list[Line] | Non
 
 
 def _lines(old: Sequence[str], new: Sequence[str]) -> Iterator[Line]:
-    for tag, old_from, old_to, new_from, new_to in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for tag, old_from, old_to, new_from, new_to in SequenceMatcher(None, old, new).get_opcodes():
         were, are = old[old_from:old_to], new[new_from:new_to]
         if tag == "replace" and len(were) == len(are):
             for was, now in zip(were, are, strict=True):
@@ -43,7 +43,7 @@ def _lines(old: Sequence[str], new: Sequence[str]) -> Iterator[Line]:
 
 def _inside(old: list[str], new: list[str]) -> Iterator[Line]:
     """Lines that became others."""
-    for tag, old_from, old_to, new_from, new_to in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for tag, old_from, old_to, new_from, new_to in SequenceMatcher(None, old, new).get_opcodes():
         if tag == "equal":
             yield from _signed(" ", old[old_from:old_to])
         else:

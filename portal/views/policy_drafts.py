@@ -57,6 +57,7 @@ def edit(request: HttpRequest, holder: Tenant | None, name: str) -> HttpResponse
         policy,
         draft=draft,
         editor=editor,
+        act=act,
         kinds=wording.KINDS.items(),
         is_full=len(editor.blocks) >= BLOCKS_MAX,
         blocks_max=BLOCKS_MAX,
