@@ -46,4 +46,6 @@ OF_THE_PLATFORM: Final = (
     Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
     Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
     Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
+    Room("admin_policies", _("Policies"), "shield-check", "p", ("admin_policies", "admin_policy")),
+    Room("admin_audit", _("Audit"), "scroll-text", "h", ("admin_audit",)),
 )

@@ -19,6 +19,8 @@ from portal.views import (
     members,
     new_tenant,
     policies,
+    policy_drafts,
+    policy_reports,
     quota_plans,
     reports,
     requests,
@@ -112,4 +114,30 @@ urlpatterns = [
     path("t/<slug:slug>/policies/<str:name>/publish/", policies.publish, name="policy_publish"),
     path("t/<slug:slug>/policies/<str:name>/discard/", policies.discard, name="policy_discard"),
     path("t/<slug:slug>/policies/<str:name>/roll-back/<int:number>/", policies.roll_back, name="policy_roll_back"),
+    path("t/<slug:slug>/audit/", audit.index.of_tenant, name="audit"),
+    path("t/<slug:slug>/audit/csv/", audit.download.of_tenant, name="audit_csv"),
+    path("t/<slug:slug>/audit/<int:sequence>/", audit.show.of_tenant, name="audit_event"),
+    path("admin/audit/", audit.index.of_platform, name="admin_audit"),
+    path("admin/audit/csv/", audit.download.of_platform, name="admin_audit_csv"),
+    path("admin/audit/verify/", audit.verify, name="admin_audit_verify"),
+    path("admin/audit/<int:sequence>/", audit.show.of_platform, name="admin_audit_event"),
 ]
+
+# The same pages for the policies of a tenant and for those of the platform.
+for address, pages, name in (
+    ("", policies.index, "policies"),
+    ("new/", policies.new, "policy_new"),
+    ("<str:name>/", policies.show, "policy"),
+    ("<str:name>/draft/", policy_drafts.edit, "policy_draft"),
+    ("<str:name>/publish/", policies.publish, "policy_publish"),
+    ("<str:name>/discard/", policies.discard, "policy_discard"),
+    ("<str:name>/everywhere/", policies.everywhere, "policy_everywhere"),
+    ("<str:name>/roll-back/<int:number>/", policies.roll_back, "policy_roll_back"),
+    ("<str:name>/delete/", policies.delete, "policy_delete"),
+    ("<str:name>/diff/", policy_reports.compare, "policy_diff"),
+    ("<str:name>/report/", policy_reports.report, "policy_report"),
+):
+    urlpatterns += [
+        path(f"t/<slug:slug>/policies/{address}", pages.of_tenant, name=name),
+        path(f"admin/policies/{address}", pages.of_platform, name=f"admin_{name}"),
+    ]

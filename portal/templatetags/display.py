@@ -31,6 +31,12 @@ def in_words(name: str) -> str:
 
 
 @register.filter
+def rule_word(name: str) -> str:
+    """The kind or the action of a rule of a policy."""
+    return str(wording.KINDS.get(name) or wording.ACTIONS_SHORT.get(name) or name)
+
+
+@register.filter
 def number(value: int) -> str:
     return formats.number_format(value, use_l10n=True, force_grouping=True)
 
