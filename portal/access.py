@@ -14,6 +14,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
@@ -21,6 +22,7 @@ from accounts.audit import By
 from accounts.models import Tenant, User
 from accounts.roles import Action, allows
 from gateway import signature
+from portal.identity import second_factor
 from portal.middleware import REQUEST_ID
 from portal.views import errors
 
@@ -48,11 +50,16 @@ def public(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpRespo
     return declare
 
 
-def signed_in(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpResponseBase]], Page]:
-    """Anyone who signed in; others are sent to the sign-in page and come back afterwards."""
+def signed_in(
+    methods: Collection[str] = READ, *, owing_second_factor: bool = False
+) -> Callable[[Callable[..., HttpResponseBase]], Page]:
+    """Anyone who signed in; others are sent to the sign-in page and come back afterwards.
+
+    owing_second_factor: also who must set up a second factor first, and can open nothing else until then.
+    """
 
     def declare(view: Callable[..., HttpResponseBase]) -> Page:
-        return _declared(_behind_sign_in(view), "signed_in", methods)
+        return _declared(_behind_sign_in(view, owing_second_factor=owing_second_factor), "signed_in", methods)
 
     return declare
 
@@ -140,16 +147,25 @@ def person(request: HttpRequest) -> User:
 
 def by(request: HttpRequest) -> By:
     """Who acts, for the audit trail."""
-    return By(actor=person(request), address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
+    return acting(request, person(request))
 
 
-def _behind_sign_in(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+def acting(request: HttpRequest, actor: User | None) -> By:
+    """The same where nobody signed in yet."""
+    return By(actor=actor, address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
+
+
+def _behind_sign_in(
+    view: Callable[..., HttpResponseBase], *, owing_second_factor: bool = False
+) -> Callable[..., HttpResponseBase]:
     # Not cached: the browser's back button must show nothing after sign-out.
     @wraps(view)
     @never_cache
     def page(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path() if request.method in READ else "/")
+        if not owing_second_factor and second_factor.is_owed_by(person(request)):
+            return redirect("mfa_index")
         return view(request, *args, **kwargs)
 
     return page

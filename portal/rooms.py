@@ -33,4 +33,7 @@ OF_A_TENANT: Final = (
     Room("audit", _("Audit"), "scroll-text", "h", ("audit",), Action.VIEW_AUDIT),
 )
 
-OF_THE_PLATFORM: Final = (Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),)
+OF_THE_PLATFORM: Final = (
+    Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),
+    Room("admin_access", _("Access"), "shield-user", "c", ("admin_access",)),
+)

@@ -87,7 +87,7 @@ def busy_acme(acme: Tenant, acme_viewer: User) -> Tenant:
 
 def sign_in(browser: Browser, live_server: LiveServer, user: User, **window: Any) -> None:
     browser.open(f"{live_server.url}/sign-in/", **window)
-    browser.evaluate(f"document.querySelector('[name=username]').value = '{user.email}'")
+    browser.evaluate(f"document.querySelector('[name=login]').value = '{user.email}'")
     browser.evaluate(f"document.querySelector('[name=password]').value = {PASSWORD!r}")
     browser.evaluate("document.querySelector('form .primary').click()")
     browser.await_load()

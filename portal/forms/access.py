@@ -1,0 +1,32 @@
+"""Who runs the platform, and what people must have to sign in."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from accounts import security
+from accounts.models.security import SUBJECTS
+
+
+class OperatorForm(forms.Form):
+    email = forms.EmailField(
+        label=_("E-mail address"),
+        max_length=254,
+        widget=forms.EmailInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text=_("An account that is there already becomes an operator; else one is made."),
+    )
+
+
+class RulesForm(forms.Form):
+    subjects = forms.MultipleChoiceField(
+        label=_("A second factor is required of"), required=False, choices=SUBJECTS, widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"initial": {"subjects": security.rules()}, **kwargs})
+
+
+class UnlockForm(forms.Form):
+    email = forms.CharField(max_length=254)
+    address = forms.CharField(max_length=45, required=False)

@@ -1,0 +1,111 @@
+"""Who gets in: operators, providers, rules of the second factor, lock-outs. The link for a new operator's password is in one
+answer alone, that of the POST that made it.
+"""
+
+from typing import Any, Final
+from uuid import UUID
+
+from allauth.account.utils import user_pk_to_url_str
+from allauth.mfa.models import Authenticator
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.tokens import default_token_generator
+from django.core.paginator import Paginator
+from django.db.models import Exists, OuterRef
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from accounts import operators, security
+from accounts.models import User
+from accounts.models.security import SUBJECTS
+from portal.access import by, operator
+from portal.forms.access import OperatorForm, RulesForm, UnlockForm
+from portal.identity import lockouts
+from portal.identity.second_factor import FACTORS
+
+ROWS_PER_PAGE: Final = 50
+
+
+@operator()
+def index(request: HttpRequest) -> HttpResponse:
+    return _page(request)
+
+
+@operator(("POST",))
+def add_operator(request: HttpRequest) -> HttpResponse:
+    form = OperatorForm(request.POST)
+    if not form.is_valid():
+        return _page(request, operator_form=form)
+    try:
+        user, _is_new = operators.add(form.cleaned_data["email"], **by(request))
+    except operators.OperatorError as error:
+        form.add_error("email", error.message)
+        return _page(request, operator_form=form)
+    if user.has_usable_password():
+        messages.success(request, _("%(email)s is an operator now.") % {"email": user.email})
+        return redirect("admin_access")
+    hours = settings.PASSWORD_RESET_TIMEOUT // 3600
+    return render(request, "portal/access/link.html", {"who": user, "link": _link(request, user), "hours": hours})
+
+
+@operator(("GET", "HEAD", "POST"))
+def remove_operator(request: HttpRequest, pk: UUID) -> HttpResponse:
+    user = get_object_or_404(User, pk=pk, is_operator=True)
+    refusal = ""
+    if request.method == "POST":
+        try:
+            operators.remove(user, **by(request))
+        except operators.OperatorError as error:
+            refusal = error.message
+        else:
+            messages.success(request, _("%(email)s is no operator any more.") % {"email": user.email})
+            return redirect("home" if user == request.user else "admin_access")
+    return render(request, "portal/access/remove.html", {"who": user, "refusal": refusal})
+
+
+@operator(("POST",))
+def set_rules(request: HttpRequest) -> HttpResponse:
+    form = RulesForm(request.POST)
+    if not form.is_valid():
+        return _page(request, rules_form=form)
+    is_changed = security.set_rules(form.cleaned_data["subjects"], **by(request))
+    messages.success(request, _("The rules are in force.") if is_changed else _("Nothing was changed."))
+    return redirect("admin_access")
+
+
+@operator(("POST",))
+def unlock(request: HttpRequest) -> HttpResponse:
+    form = UnlockForm(request.POST)
+    is_lifted = form.is_valid() and lockouts.lift(form.cleaned_data["email"], form.cleaned_data["address"], **by(request))
+    messages.success(request, _("Unlocked: the next attempt counts.") if is_lifted else _("This lock-out is over already."))
+    return redirect("admin_access")
+
+
+def _page(request: HttpRequest, **forms: Any) -> HttpResponse:
+    rows = User.objects.filter(is_operator=True).order_by("email")
+    rows = rows.annotate(
+        has_second_factor=Exists(Authenticator.objects.filter(user=OuterRef("pk"), type__in=FACTORS)),
+    )
+    locked = lockouts.in_force()
+    context = {
+        "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
+        "operator_form": OperatorForm(),
+        "rules_form": RulesForm(),
+        "reach": [(label, security.reached_by(subject)) for subject, label in SUBJECTS],
+        "providers": settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"],
+        "locked": locked[:ROWS_PER_PAGE] if locked is not None else None,
+        "locked_more": max(0, len(locked or ()) - ROWS_PER_PAGE),
+        "failures": settings.AXES_FAILURE_LIMIT,
+        "minutes": int(settings.AXES_COOLOFF_TIME.total_seconds() // 60),
+        **forms,
+    }
+    return render(request, "portal/access/index.html", context)
+
+
+def _link(request: HttpRequest, user: User) -> str:
+    """Works once: the token covers the password it replaces."""
+    key = default_token_generator.make_token(user)
+    path = reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(user), "key": key})
+    return request.build_absolute_uri(path)
