@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from accounts import security
 from accounts.models.security import SUBJECTS
@@ -25,6 +26,13 @@ class RulesForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"initial": {"subjects": security.rules()}, **kwargs})
+        choices = [(subject, _reach(str(label), security.reached_by(subject))) for subject, label in SUBJECTS]
+        self.fields["subjects"].choices = choices  # type: ignore[attr-defined] # a field of choices
+
+
+def _reach(label: str, people: int) -> str:
+    words = ngettext("%(label)s (%(number)s person)", "%(label)s (%(number)s people)", people)
+    return words % {"label": label, "number": people}
 
 
 class UnlockForm(forms.Form):

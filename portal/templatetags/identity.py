@@ -1,7 +1,6 @@
 """What the pages of sign-in say of browsers, and hand to the script of passkeys."""
 
 import json
-import re
 from typing import Any, Final
 
 from django import template
@@ -10,7 +9,7 @@ from django.utils.translation import gettext as _
 register = template.Library()
 
 # The first that fits: browsers name their ancestors, too.
-BROWSERS: Final = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
+BROWSERS: Final = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
 SYSTEMS: Final = (
     ("Android", "Android"),
     ("iPhone", "iPhone"),
@@ -24,7 +23,7 @@ SYSTEMS: Final = (
 @register.filter
 def browser(user_agent: str) -> str:
     """Its name and its system; what names neither, as it is, cut short."""
-    name = next((name for mark, name in BROWSERS if re.search(rf"\b{mark}", user_agent)), "")
+    name = next((name for mark, name in BROWSERS if mark in user_agent), "")
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
     if name and system:
         return _("%(browser)s on %(system)s") % {"browser": name, "system": system}

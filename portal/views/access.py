@@ -19,7 +19,6 @@ from django.utils.translation import gettext as _
 
 from accounts import operators, security
 from accounts.models import User
-from accounts.models.security import SUBJECTS
 from portal.access import by, operator
 from portal.forms.access import OperatorForm, RulesForm, UnlockForm
 from portal.identity import lockouts
@@ -93,7 +92,6 @@ def _page(request: HttpRequest, **forms: Any) -> HttpResponse:
         "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
         "operator_form": OperatorForm(),
         "rules_form": RulesForm(),
-        "reach": [(label, security.reached_by(subject)) for subject, label in SUBJECTS],
         "providers": settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"],
         "locked": locked[:ROWS_PER_PAGE] if locked is not None else None,
         "locked_more": max(0, len(locked or ()) - ROWS_PER_PAGE),

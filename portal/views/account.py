@@ -99,7 +99,7 @@ def own_sessions(request: HttpRequest) -> HttpResponse:
     user = person(request)
     rows = sessions.of(user)
     if request.method != "POST":
-        return render(request, "portal/account/sessions.html", {"sessions": rows, "here": request.session.session_key})
+        return render(request, "portal/account/sessions.html", {"sessions": rows, "current": request.session.session_key})
     others = [row for row in rows if row.session_key != request.session.session_key]
     chosen = request.POST.get("session", "")
     if chosen:

@@ -1,5 +1,7 @@
 """Signing in and out: allauth's views, each behind the one door; and what a person who is locked out sees."""
 
+import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from allauth.account import views as account
@@ -13,10 +15,13 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.cache import add_never_cache_headers
+from requests import RequestException
 
 from portal.access import public
 from portal.identity import lockouts
 from portal.views.account import written
+
+logger = logging.getLogger(__name__)
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 
@@ -40,7 +45,6 @@ closed = public()(account.account_inactive)
 new_password = public(READ_AND_POST)(written(account.password_reset_from_key))
 new_password_set = public()(account.password_reset_from_key_done)
 forgotten_sent = public()(account.password_reset_done)
-provider_answer = public()(openid_connect.callback)
 provider_cancelled = public()(social.login_cancelled)
 provider_failed = public()(social.login_error)
 
@@ -57,12 +61,26 @@ def forgotten(request: HttpRequest) -> HttpResponseBase:
 @public(("POST",))
 def by_provider(request: HttpRequest, provider_id: str) -> HttpResponseBase:
     """To the provider, by a page that leads on: browsers hold a form to this host, redirects after it included."""
-    answer: HttpResponseBase = openid_connect.login(request, provider_id)
+    answer = _asked(openid_connect.login, request, provider_id)
     if answer.status_code != 302 or "://" not in answer["Location"]:
         return answer
     page = render(request, "socialaccount/leave.html", {"address": answer["Location"]})
     add_never_cache_headers(page)
     return page
+
+
+@public()
+def provider_answer(request: HttpRequest, provider_id: str) -> HttpResponseBase:
+    return _asked(openid_connect.callback, request, provider_id)
+
+
+def _asked(view: Callable[..., HttpResponseBase], request: HttpRequest, provider_id: str) -> HttpResponseBase:
+    """What needs the provider itself; a page that says so where it is out."""
+    try:
+        return view(request, provider_id)
+    except RequestException:
+        logger.exception("The sign-in provider %s gave no answer.", provider_id)
+        return render(request, "socialaccount/authentication_error.html", status=502)
 
 
 def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:

@@ -212,3 +212,57 @@ def test_pages_of_keys_fit_the_window_and_are_readable(
     assert browser.evaluate("document.getElementById('key-text').textContent.length") > 60
     assert browser.evaluate(OVERFLOW) <= 0
     assert browser.evaluate(FAINT_TEXT) == []
+
+
+def press(browser: Browser, selector: str) -> None:
+    browser.evaluate(f"document.querySelector({selector!r}).click()")
+    browser.await_load()
+
+
+def test_passkey_is_made_and_signs_in_by_itself(browser: Browser, live_server: LiveServer, acme_viewer: User) -> None:
+    browser.send("WebAuthn.enable")
+    key = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True}
+    browser.send("WebAuthn.addVirtualAuthenticator", options=key | {"isUserVerified": True})
+    sign_in(browser, live_server, acme_viewer, width=WIDE)
+    browser.open(f"{live_server.url}/account/passkeys/add/", width=WIDE)
+    browser.evaluate("document.querySelector('[name=name]').value = 'work laptop'")
+    press(browser, "[data-passkey=make] .primary")
+    assert browser.evaluate("location.pathname") == "/account/second-factor/codes/"
+    assert browser.complaints == []
+
+    press(browser, ".menu form button")
+    sign_in(browser, live_server, acme_viewer, width=WIDE)
+    assert browser.evaluate("location.pathname") == "/sign-in/code/"
+    press(browser, "[data-passkey=use] button")
+    assert browser.evaluate("location.pathname") != "/sign-in/code/"
+
+    press(browser, ".menu form button")
+    browser.open(f"{live_server.url}/sign-in/?next=/account/passkeys/", width=WIDE)
+    press(browser, "[data-passkey=sign-in] button")
+    assert browser.evaluate("location.pathname") == "/account/passkeys/"
+    assert "work laptop" in browser.evaluate("document.querySelector('.records').textContent")
+    assert browser.complaints == []
+
+
+def test_passkey_that_cannot_be_used_is_said_beside_its_button(browser: Browser, live_server: LiveServer) -> None:
+    browser.open(f"{live_server.url}/sign-in/", width=WIDE)
+    browser.evaluate("navigator.credentials.get = () => Promise.reject(new Error())")
+    browser.evaluate("document.querySelector('[data-passkey=sign-in] button').click()")
+    browser.await_true("!document.querySelector('[data-passkey-error]').hidden")
+
+
+@pytest.mark.parametrize(("language", "theme", "width"), [("ja", "dark", PHONE), ("en", "light", PHONE), ("ja", "light", WIDE)])
+def test_pages_of_the_account_fit_the_window_and_are_readable(
+    browser: Browser, live_server: LiveServer, operator: User, language: str, theme: str, width: int
+) -> None:
+    browser.set_cookie(live_server.url, "django_language", language)
+    browser.set_cookie(live_server.url, "sekisho_theme", theme)
+    sign_in(browser, live_server, operator, width=width)
+    account = ("", "password/", "second-factor/", "second-factor/app/", "passkeys/", "passkeys/add/", "sessions/")
+    paths = [f"account/{path}" for path in account]
+    for path in (*paths, "account/confirm/", "admin/access/", f"admin/access/operators/{operator.pk}/remove/"):
+        browser.open(f"{live_server.url}/{path}", width=width)
+        assert browser.evaluate("document.documentElement.lang") == language
+        assert browser.evaluate(OVERFLOW) <= 0, path
+        assert browser.evaluate(FAINT_TEXT) == [], path
+        assert browser.complaints == [], path
