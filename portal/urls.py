@@ -53,6 +53,7 @@ urlpatterns = [
     path("admin/access/operators/", access.add_operator, name="admin_access_add"),
     path("admin/access/operators/<uuid:pk>/remove/", access.remove_operator, name="admin_access_remove"),
     path("admin/access/rules/", access.set_rules, name="admin_access_rules"),
+    path("admin/access/help/", access.help_in, name="admin_access_help"),
     path("admin/access/unlock/", access.unlock, name="admin_access_unlock"),
     path("language/", language.switch, name="language"),
     path("internal/reports/", reports.answer, name="reports"),

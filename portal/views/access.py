@@ -1,27 +1,24 @@
-"""Who gets in: operators, providers, rules of the second factor, lock-outs. The link for a new operator's password is in one
-answer alone, that of the POST that made it.
+"""Who gets in: operators, providers, rules of the second factor, lock-outs. A link for a new password is in one answer
+alone, that of the POST that made it.
 """
 
 from typing import Any, Final
 from uuid import UUID
 
-from allauth.account.utils import user_pk_to_url_str
 from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.tokens import default_token_generator
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts import operators, security
 from accounts.models import User
 from portal.access import by, operator
-from portal.forms.access import OperatorForm, RulesForm, UnlockForm
-from portal.identity import lockouts
+from portal.forms.access import OperatorForm, RescueForm, RulesForm, UnlockForm
+from portal.identity import lockouts, rescue
 from portal.identity.second_factor import FACTORS
 
 ROWS_PER_PAGE: Final = 50
@@ -45,8 +42,7 @@ def add_operator(request: HttpRequest) -> HttpResponse:
     if user.has_usable_password():
         messages.success(request, _("%(email)s is an operator now.") % {"email": user.email})
         return redirect("admin_access")
-    hours = settings.PASSWORD_RESET_TIMEOUT // 3600
-    return render(request, "portal/access/link.html", {"who": user, "link": _link(request, user), "hours": hours})
+    return _link(request, user, rescue.path_for_new_password(user))
 
 
 @operator(("GET", "HEAD", "POST"))
@@ -82,6 +78,22 @@ def unlock(request: HttpRequest) -> HttpResponse:
     return redirect("admin_access")
 
 
+@operator(("POST",))
+def help_in(request: HttpRequest) -> HttpResponse:
+    """For somebody who cannot get in: a link for a new password, or the second factor taken off."""
+    form = RescueForm(request.POST)
+    if not form.is_valid():
+        return _page(request, rescue_form=form)
+    user = form.user
+    if form.cleaned_data["what"] == "link":
+        return _link(request, user, rescue.hand_out_link(user, **by(request)))
+    if rescue.remove_second_factor(user, **by(request)):
+        messages.success(request, _("%(email)s signs in with the password alone now.") % {"email": user.email})
+    else:
+        messages.info(request, _("%(email)s has no second factor.") % {"email": user.email})
+    return redirect("admin_access")
+
+
 def _page(request: HttpRequest, **forms: Any) -> HttpResponse:
     rows = User.objects.filter(is_operator=True).order_by("email")
     rows = rows.annotate(
@@ -91,6 +103,7 @@ def _page(request: HttpRequest, **forms: Any) -> HttpResponse:
     context = {
         "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
         "operator_form": OperatorForm(),
+        "rescue_form": RescueForm(),
         "rules_form": RulesForm(),
         "providers": settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"],
         "locked": locked[:ROWS_PER_PAGE] if locked is not None else None,
@@ -102,8 +115,7 @@ def _page(request: HttpRequest, **forms: Any) -> HttpResponse:
     return render(request, "portal/access/index.html", context)
 
 
-def _link(request: HttpRequest, user: User) -> str:
-    """Works once: the token covers the password it replaces."""
-    key = default_token_generator.make_token(user)
-    path = reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(user), "key": key})
-    return request.build_absolute_uri(path)
+def _link(request: HttpRequest, user: User, path: str) -> HttpResponse:
+    hours = settings.PASSWORD_RESET_TIMEOUT // 3600
+    context = {"who": user, "link": request.build_absolute_uri(path), "hours": hours}
+    return render(request, "portal/access/link.html", context)

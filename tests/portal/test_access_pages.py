@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 from allauth.mfa.models import Authenticator
+from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
@@ -31,7 +32,7 @@ def verbs() -> list[str]:
     return list(AuditEvent.objects.order_by("sequence").values_list("verb", flat=True))
 
 
-@pytest.mark.parametrize("path", ["", "operators/", "rules/", "unlock/"])
+@pytest.mark.parametrize("path", ["", "operators/", "rules/", "help/", "unlock/"])
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_page_is_not_there_for_whoever_runs_no_platform(signed_in: SignedIn, acme_owner: User, path: str, method: str) -> None:
     answer = getattr(signed_in(acme_owner), method)(f"/admin/access/{path}")
@@ -167,3 +168,41 @@ def test_page_asks_few_queries_however_many_operators(
     User.objects.bulk_create(User(email=f"o{n}@sekisho.example", is_operator=True) for n in range(60))
     with django_assert_max_num_queries(20):
         assert admin.get("/admin/access/").status_code == 200
+
+
+def test_somebody_who_forgot_the_password_gets_a_link_from_an_operator(admin: Client, acme_viewer: User) -> None:
+    page = admin.post("/admin/access/help/", {"who": acme_viewer.email, "what": "link"}).content.decode()
+    link = re.search(r'id="link">http://testserver(/[^<]+)<', page)[1]
+    assert verbs() == ["person.link_made"]
+    assert enter(Client(), acme_viewer.email).status_code == 302
+    assert "Choose a password" in Client().get(link, follow=True).content.decode()
+
+
+def test_somebody_whose_phone_is_lost_signs_in_with_the_password_again(admin: Client, acme_viewer: User) -> None:
+    Authenticator.objects.bulk_create(
+        Authenticator(user=acme_viewer, type=kind, data={}) for kind in ("totp", "recovery_codes")
+    )
+    assert enter(Client(), acme_viewer.email)["location"] == "/sign-in/code/"
+    admin.post("/admin/access/help/", {"who": acme_viewer.email, "what": "factor"})
+    assert enter(Client(), acme_viewer.email)["location"] == "/"
+    assert verbs() == ["person.second_factor_removed"]
+    admin.post("/admin/access/help/", {"who": acme_viewer.email, "what": "factor"})
+    assert verbs() == ["person.second_factor_removed"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [({"who": "", "what": "link"}, "who"), ({"who": "a@b.example", "what": "link"}, "who"), ({"what": ""}, "what")],
+)
+def test_help_that_cannot_be_is_said_at_the_field(admin: Client, fields: dict[str, str], at_fault: str) -> None:
+    assert at_fault in admin.post("/admin/access/help/", fields).context["rescue_form"].errors
+    assert verbs() == []
+
+
+def test_command_takes_the_second_factor_off(acme_viewer: User) -> None:
+    with pytest.raises(CommandError, match="has no second factor"):
+        call_command("second_factor", "remove", acme_viewer.email)
+    Authenticator.objects.bulk_create([Authenticator(user=acme_viewer, type="totp", data={})])
+    call_command("second_factor", "remove", acme_viewer.email.upper())
+    assert not Authenticator.objects.exists()
+    assert AuditEvent.objects.get().actor_label == "command: second_factor remove"
