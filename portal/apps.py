@@ -7,4 +7,4 @@ class PortalConfig(AppConfig):
     name = "portal"
 
     def ready(self) -> None:
-        from portal.identity import trail  # noqa: F401 - it connects its receivers
+        from portal.identity import sessions, trail  # noqa: F401 - they connect their receivers
