@@ -19,6 +19,7 @@ SignedIn = Callable[[User], Client]
 
 PUBLIC = {
     "livez",
+    "invite/<str:token>/",
     "language/",
     "sign-out/",
     "sign-in/",
