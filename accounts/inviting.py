@@ -111,6 +111,24 @@ def accept_anew(token: str, *, name: str, password: str, **by: Unpack[audit.By])
     return user
 
 
+@transaction.atomic
+def accept_by_address(email: str, *, name: str, **by: Unpack[audit.By]) -> User | None:
+    """Make an account without a password for somebody whose address is proven, a member of all that invited it.
+
+    None, and nothing written, where nobody did. by: actor None; the new account is who acts. There must be no account of
+    this address yet.
+    """
+    rows = Invitation.objects.open().filter(email=email).select_for_update(of=("self",)).select_related("tenant")
+    invitations = list(rows.order_by("created_at"))
+    if not invitations:
+        return None
+    user = User.objects.create_user(email, None, name=name)
+    by["actor"] = user
+    for invitation in invitations:
+        _joined(invitation, user, by)
+    return user
+
+
 def _locked(token: str) -> Invitation:
     """The open invitation, its row held: of two that accept at once the second finds it used."""
     rows = Invitation.objects.open().select_for_update(of=("self",)).select_related("tenant")

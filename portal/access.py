@@ -19,6 +19,7 @@ from django.core.exceptions import PermissionDenied
 from django.dispatch import receiver
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
@@ -28,6 +29,7 @@ from accounts.models import Tenant, User
 from accounts.roles import Action, allows
 from gateway import signature
 from portal import viewing
+from portal.identity import second_factor
 from portal.middleware import REQUEST_ID
 from portal.views import errors
 
@@ -57,11 +59,16 @@ def public(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpRespo
     return declare
 
 
-def signed_in(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpResponseBase]], Page]:
-    """Anyone who signed in; others are sent to the sign-in page and come back afterwards."""
+def signed_in(
+    methods: Collection[str] = READ, *, owing_second_factor: bool = False
+) -> Callable[[Callable[..., HttpResponseBase]], Page]:
+    """Anyone who signed in; others are sent to the sign-in page and come back afterwards.
+
+    owing_second_factor: also who must set up a second factor first, and can open nothing else until then.
+    """
 
     def declare(view: Callable[..., HttpResponseBase]) -> Page:
-        return _declared(_behind_sign_in(view), "signed_in", methods)
+        return _declared(_behind_sign_in(view, owing_second_factor=owing_second_factor), "signed_in", methods)
 
     return declare
 
@@ -157,16 +164,25 @@ def person(request: HttpRequest) -> User:
 
 def by(request: HttpRequest) -> By:
     """Who acts, for the audit trail."""
-    return By(actor=person(request), address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
+    return acting(request, person(request))
 
 
-def _behind_sign_in(view: Callable[..., HttpResponseBase], *, ends_viewing: bool = False) -> Callable[..., HttpResponseBase]:
+def acting(request: HttpRequest, actor: User | None) -> By:
+    """The same where nobody signed in yet."""
+    return By(actor=actor, address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
+
+
+def _behind_sign_in(
+    view: Callable[..., HttpResponseBase], *, ends_viewing: bool = False, owing_second_factor: bool = False
+) -> Callable[..., HttpResponseBase]:
     # Not cached: the browser's back button must show nothing after sign-out.
     @wraps(view)
     @never_cache
     def page(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path() if request.method in READ else "/")
+        if not owing_second_factor and second_factor.is_owed_by(person(request)):
+            return redirect("mfa_index")
         if not ends_viewing and person(request).is_operator and viewing.recall(request) is not None:
             person(request).is_operator = False  # for this request: what pages show to operators alone is not shown either
             if request.method not in READ:

@@ -1,4 +1,6 @@
-"""What every answer of the portal carries, static files and refusals included: a request id and a content security policy."""
+"""What every answer of the portal carries, static files and refusals included: a request id and a content security policy;
+and where a request comes from.
+"""
 
 import logging
 from collections.abc import Callable
@@ -7,6 +9,8 @@ from typing import Final
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from uuid_utils.compat import uuid7
+
+from gateway.api import addresses
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
@@ -18,6 +22,16 @@ CONTENT_SECURITY_POLICY: Final = (
 
 # In META, which is the server's own environ: gunicorn can log it too, as %({sekisho.request_id}e)s.
 REQUEST_ID: Final = "sekisho.request_id"
+
+
+def client_address(get_response: Handler) -> Handler:
+    """Behind proxies that the installation trusts, REMOTE_ADDR is whom they name: for the audit trail, lock-outs, sessions."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        request.META["REMOTE_ADDR"] = addresses.client_address(request.META)
+        return get_response(request)
+
+    return middleware
 
 
 def request_id(get_response: Handler) -> Handler:

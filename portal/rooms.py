@@ -48,4 +48,5 @@ OF_THE_PLATFORM: Final = (
     Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
     Room("admin_policies", _("Policies"), "shield-check", "p", ("admin_policies", "admin_policy")),
     Room("admin_audit", _("Audit"), "scroll-text", "h", ("admin_audit",)),
+    Room("admin_access", _("Access"), "shield-user", "c", ("admin_access",)),
 )

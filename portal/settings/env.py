@@ -6,6 +6,7 @@ every other command started in the same checkout finds the same stores and the s
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,38 @@ def switch(name: str, default: bool) -> bool:
 
 def names(name: str, default: list[str]) -> list[str]:
     return [item.strip() for item in _env.list(name, default=default) if item.strip()]
+
+
+def oidc_providers() -> list[dict[str, Any]]:
+    """Whom people may sign in through: allauth's APPS. SEKISHO_OIDC names them, SEKISHO_OIDC_<NAME>_... describe each."""
+    providers = []
+    for name in names("SEKISHO_OIDC", []):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,29}", name):
+            raise ImproperlyConfigured(f"SEKISHO_OIDC: “{name}” must be of a-z, 0-9 and _, 30 characters at most")
+        prefix = f"SEKISHO_OIDC_{name.upper()}"
+        url = text(f"{prefix}_URL", "").rstrip("/")
+        client_id = text(f"{prefix}_CLIENT_ID", "")
+        if not url.startswith(("https://", "http://")) or not client_id:
+            raise ImproperlyConfigured(f"SEKISHO_OIDC names “{name}”: set {prefix}_URL (the issuer) and {prefix}_CLIENT_ID")
+        providers.append(
+            {
+                "provider_id": name,
+                "name": text(f"{prefix}_NAME", name),
+                "client_id": client_id,
+                "secret": text(f"{prefix}_CLIENT_SECRET", ""),
+                "settings": {"server_url": url, "vouches_for_addresses": switch(f"{prefix}_VOUCHES_FOR_ADDRESSES", False)},
+            }
+        )
+    return providers
+
+
+def mail() -> dict[str, Any]:
+    """Django's EMAIL_... settings, from SEKISHO_MAIL_URL; empty: no mail is sent."""
+    url = os.environ.get("SEKISHO_MAIL_URL")
+    if not url:
+        return {}
+    config: dict[str, Any] = environ.Env.email_url_config(url)
+    return config
 
 
 def speaks_japanese() -> bool:

@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from portal.settings import env
 from portal.settings.base import *  # noqa: F403 - a profile is the base and what it adds
 from portal.settings.base import BASE_DIR, REDIS_URL
+from portal.settings.identity import *  # noqa: F403 - likewise
 
 ROOT_URLCONF = "portal.urls"
 WSGI_APPLICATION = "portal.wsgi.application"
@@ -20,6 +21,13 @@ INSTALLED_APPS = [
     "django_htmx",
     "django_cotton",
     "lucide",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
+    "axes",
     "accounts",
     "usage",
     "gateway",
@@ -27,6 +35,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     # First, so that static files, redirects and refusals of the others carry their headers too.
+    "portal.middleware.client_address",
     "portal.middleware.request_id",
     "portal.middleware.content_security_policy",
     "django.middleware.security.SecurityMiddleware",
@@ -39,6 +48,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 TEMPLATES = [
     {
@@ -57,6 +68,8 @@ TEMPLATES = [
     }
 ]
 
+CACHES = {"default": {"BACKEND": "portal.cache.EnduringCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "sekisho:portal"}}
+
 # CONN_MAX_AGE stays 0 with psycopg's pool: under gevent an own age would keep one connection a greenlet (measured).
 DATABASES = {"default": env.database()}
 DATABASES["default"]["OPTIONS"] = {
@@ -66,15 +79,6 @@ DATABASES["default"]["OPTIONS"] = {
 }
 
 AUTH_USER_MODEL = "accounts.User"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-]
-LOGIN_URL = "sign_in"
-LOGIN_REDIRECT_URL = "home"
-LOGOUT_REDIRECT_URL = "sign_in"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("ja", _("Japanese")), ("en", _("English"))]

@@ -71,6 +71,15 @@ def method_not_allowed(request: HttpRequest, methods: Collection[str]) -> HttpRe
     return response
 
 
+def too_many(request: HttpRequest) -> HttpResponse:
+    return _page(
+        request,
+        status=429,
+        title=_("Too many attempts"),
+        explanation=_("Wait some minutes, then try again. Nothing was changed."),
+    )
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     return _page(
         request,

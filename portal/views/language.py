@@ -27,13 +27,18 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 
 def remember(response: HttpResponseBase, language: str) -> None:
+    keep(response, settings.LANGUAGE_COOKIE_NAME, language)
+
+
+def keep(response: HttpResponseBase, cookie: str, value: str, *, is_for_scripts: bool = False) -> None:
+    """A choice of how pages look, for a year, in this browser."""
     response.set_cookie(
-        settings.LANGUAGE_COOKIE_NAME,
-        language,
+        cookie,
+        value,
         max_age=settings.LANGUAGE_COOKIE_AGE,
         samesite="Lax",
         secure=settings.LANGUAGE_COOKIE_SECURE,
-        httponly=True,
+        httponly=not is_for_scripts,
     )
 
 

@@ -45,7 +45,7 @@ class Window:
 
     def sign_in(self, user: User, password: str = PASSWORD) -> None:
         self.open("/sign-in/")
-        self.page.fill("[name=username]", user.email)
+        self.page.fill("[name=login]", user.email)
         self.page.fill("[name=password]", password)
         with self.page.expect_navigation():
             self.page.click("form:has([name=password]) .primary")

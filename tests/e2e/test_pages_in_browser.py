@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from playwright.sync_api import expect
 from pytest_django.live_server_helper import LiveServer
 
@@ -133,9 +135,11 @@ def test_every_page_is_sound(window: Open, acme: Tenant, operator: User, languag
     seen.open("/sign-in/")
     seen.assert_sound()
     seen.sign_in(operator)
+    TOTP.activate(operator, generate_totp_secret())
+    RecoveryCodes.activate(operator)
     opened = 0
     for place in places():
-        if place.access in ("public", "internal") or "GET" not in place.methods or place.name in DOWNLOADS:
+        if place.access in ("public", "internal") or "GET" not in place.methods or place.name in DOWNLOADS | OF_OTHERS:
             continue
         seen.open(place.url(things))
         assert seen.page.evaluate("document.documentElement.lang") == language
@@ -144,7 +148,8 @@ def test_every_page_is_sound(window: Open, acme: Tenant, operator: User, languag
     assert opened > 14
 
 
-DOWNLOADS = {"audit_csv"}
+DOWNLOADS = {"audit_csv", "mfa_download_recovery_codes"}
+OF_OTHERS = {"mfa_remove_webauthn"}  # the furnished passkey is not the operator's
 
 
 def test_a_page_that_is_not_sound_is_found_out(window: Open) -> None:
@@ -153,3 +158,45 @@ def test_a_page_that_is_not_sound_is_found_out(window: Open) -> None:
     seen.page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\">')")
     with pytest.raises(AssertionError, match="image-alt"):
         seen.assert_sound()
+
+
+def press(seen: Window, selector: str) -> None:
+    with seen.page.expect_navigation():
+        seen.page.click(selector)
+
+
+def sign_out(seen: Window) -> None:
+    seen.page.click(".menu:has([action$='/sign-out/']) summary")
+    press(seen, "[action$='/sign-out/'] button")
+
+
+def test_passkey_is_made_and_signs_in_by_itself(window: Open, acme_viewer: User) -> None:
+    seen = window()
+    device = seen.page.context.new_cdp_session(seen.page)
+    device.send("WebAuthn.enable")
+    kind = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True}
+    device.send("WebAuthn.addVirtualAuthenticator", {"options": kind | {"isUserVerified": True}})
+    seen.sign_in(acme_viewer)
+    seen.open("/account/passkeys/add/")
+    seen.page.fill("[name=name]", "work laptop")
+    press(seen, "[data-passkey=make] .primary")
+    assert seen.path == "/account/second-factor/codes/"
+    sign_out(seen)
+    seen.sign_in(acme_viewer)
+    assert seen.path == "/sign-in/code/"
+    press(seen, "[data-passkey=use] button")
+    assert seen.path == "/t/acme/"
+    sign_out(seen)
+    seen.open("/sign-in/?next=/account/passkeys/")
+    press(seen, "[data-passkey=sign-in] button")
+    assert seen.path == "/account/passkeys/"
+    assert "work laptop" in str(seen.page.text_content(".records"))
+    assert seen.complaints == []
+
+
+def test_passkey_that_cannot_be_used_is_said_beside_its_button(window: Open) -> None:
+    seen = window()
+    seen.open("/sign-in/")
+    seen.page.evaluate("navigator.credentials.get = () => Promise.reject(new Error())")
+    seen.page.click("[data-passkey=sign-in] button")
+    expect(seen.page.locator("[data-passkey-error]")).to_be_visible()

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
+from django.conf import settings
 from django.test import Client
 from django.utils import translation
 
 from accounts.models import User
+from portal.identity import lockouts
 from tests.portal.installation import Running, checkout
 
 
@@ -34,3 +37,12 @@ def language_ends_with_its_test() -> Iterator[None]:
     """A page leaves its language active for whatever this process does next."""
     yield
     translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def nobody_tried_to_sign_in() -> None:
+    """Attempts are counted in Redis, which outlives a test."""
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        for key in client.scan_iter("sekisho:portal:*"):
+            client.delete(key)
+        client.delete(lockouts.KEY)

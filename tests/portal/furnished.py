@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from accounts import issuing
-from accounts.models import Tenant
+from accounts.models import Tenant, User
 from gateway.config import policies
 from gateway.models import Backend, Deployment, Limit, ModelAlias, PoolMember
 from tests.e2e.conftest import BY
@@ -72,6 +73,9 @@ def furnish(tenant: Tenant) -> Things:
     policies.publish(policy, **BY)
     policies.save_draft(policy, RULES, **BY)
     key, _ = issuing.issue(tenant, issuing.Terms(name=MARKUP), **BY)
+    somebody = User.objects.create_user(f"somebody@{own}.example", is_operator=True, name=MARKUP)
+    passkey = Authenticator(user=somebody, type=Authenticator.Type.WEBAUTHN, data={"name": MARKUP})
+    Authenticator.objects.bulk_create([passkey])
     for holder in (tenant, alias, key):
         Limit.replace_all(holder, [limits.Limit("requests_per_minute", 60)])
     return {
@@ -81,4 +85,6 @@ def furnish(tenant: Tenant) -> Things:
         "backend": {"name": backend.name},
         "deployment": {"name": deployment.name},
         "alias": {"pk": alias.pk},
+        "access": {"pk": somebody.pk},
+        "mfa_remove_webauthn": {"pk": passkey.pk},
     }

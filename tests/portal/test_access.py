@@ -17,7 +17,24 @@ from portal.access import tenant_for
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
 
-PUBLIC = {"livez", "sign-in/", "sign-out/", "language/", "invite/<str:token>/"}
+PUBLIC = {
+    "livez",
+    "invite/<str:token>/",
+    "language/",
+    "sign-out/",
+    "sign-in/",
+    "sign-in/code/",
+    "sign-in/passkey/",
+    "sign-in/closed/",
+    "sign-in/forgotten/",
+    "sign-in/forgotten/sent/",
+    r"^sign-in/new-password/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>[0-9A-Za-z-]+)/$",
+    "sign-in/new-password/done/",
+    "sign-in/with/cancelled/",
+    "sign-in/with/failed/",
+    "sign-in/with/<slug:provider_id>/",
+    "sign-in/with/<slug:provider_id>/answer/",
+}
 
 
 def patterns(resolver: URLResolver, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:

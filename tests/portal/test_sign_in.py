@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db
 
 
 def enter(client: Client, email: str, password: str = PASSWORD, **more: str):
-    return client.post("/sign-in/", {"username": email, "password": password} | more)
+    return client.post("/sign-in/", {"login": email, "password": password} | more)
 
 
 def test_person_signs_in_and_lands_at_home(client: Client, acme_viewer: User) -> None:

@@ -82,7 +82,7 @@ def test_the_operator_signs_in_with_the_told_password(installation: Running) -> 
         url = f"{installation.told['portal']}/sign-in/"
         browser.get(url, timeout=60)
         form = {
-            "username": installation.told["admin_email"],
+            "login": installation.told["admin_email"],
             "password": installation.told["admin_password"],
             "csrfmiddlewaretoken": browser.cookies["csrftoken"],
         }
