@@ -1,4 +1,4 @@
-"""The audit trail: record() appends to a chain of hashes, verify() walks it. Nothing else writes the table.
+"""The audit trail: record() appends to a chain of hashes, walk() and verify() check it. Nothing else writes the table.
 
 The digest covers all of an event but its two foreign keys: they become NULL when the user or the tenant is deleted, and
 the labels beside them stay.
@@ -8,6 +8,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from hashlib import sha256
 from ipaddress import ip_address
@@ -23,6 +24,8 @@ from accounts.keys import PATTERN
 from accounts.models import AuditEvent, Tenant, User
 
 MASK: Final = "***"  # what a caller writes in place of a secret
+VERIFIED: Final = "audit.verified"
+_WALKED_AT_ONCE: Final = 1_000
 _LOCK: Final = 0x5365_6B69_7368_6F01  # any number, the same in every process: "Sekisho", 1
 _SECRET_NAME: Final = re.compile(r"secret|credential|password|(?:^|_)text(?:$|_)", re.IGNORECASE)
 
@@ -73,17 +76,47 @@ def record(
     return event
 
 
-def verify() -> int | None:
-    """The first sequence number at which the chain is broken (changed, removed or out of order); None when it is whole.
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a walk along the chain found. up_to: the last event that is as it was written; 0: none is, or there is none.
+
+    broken_at: the first place where the chain is broken; None: it is whole. is_missing: no event has that number.
+    """
+
+    up_to: int
+    broken_at: int | None = None
+    is_missing: bool = False
+
+
+def walk() -> Chain:
+    """Check every event, in order, a batch in memory at a time.
 
     Events cut off the end leave a whole chain: who must notice that keeps the last sequence and digest elsewhere.
     """
-    previous = ""
-    for expected, event in enumerate(AuditEvent.objects.order_by("sequence").iterator(), start=1):
-        if event.sequence != expected or not hmac.compare_digest(event.digest, _digest(event, previous)):
-            return expected
-        previous = event.digest
-    return None
+    previous, seen = "", 0
+    while batch := list(AuditEvent.objects.filter(sequence__gt=seen).order_by("sequence")[:_WALKED_AT_ONCE]):
+        for event in batch:
+            expected = seen + 1
+            if event.sequence != expected:
+                return Chain(seen, expected, is_missing=True)
+            if not hmac.compare_digest(event.digest, _digest(event, previous)):
+                return Chain(seen, expected)
+            previous, seen = event.digest, expected
+    return Chain(seen)
+
+
+def verify() -> int | None:
+    """The first sequence number at which the chain is broken (changed, removed or out of order); None when it is whole."""
+    return walk().broken_at
+
+
+def verify_and_record(**by: Unpack[By]) -> Chain:
+    """Walk, and append what was found as an event of its own: when the chain was whole, and up to where, stands in it."""
+    found = walk()  # before the transaction: writers wait for nobody who reads
+    after = {"up_to": found.up_to, "broken_at": found.broken_at, "missing": found.is_missing}
+    with transaction.atomic():
+        record(verb=VERIFIED, target="audit trail", after=after, **by)
+    return found
 
 
 def _digest(event: AuditEvent, previous: str) -> str:

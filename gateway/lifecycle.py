@@ -10,7 +10,7 @@ import redis
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
-from gateway import call_log, last_used, metrics
+from gateway import call_log, last_used, metrics, presence
 from gateway.call import Call
 from gateway.config import directory
 from gateway.routing.board import board
@@ -23,6 +23,7 @@ from gateway.upstream.client import IDLE_MAX_S
 from gateway.upstream.opening import leave_where_it_hangs
 from usage.degraded import LocalLimiter
 from usage.events import UsageEvent
+from usage.line import Line
 from usage.reservation import Reservation
 from usage.settling import Settling
 from usage.spool import Spool
@@ -33,6 +34,7 @@ HUNG_LOOK_S: Final = 1.0
 _store: redis.Redis | None = None
 _settling: Settling | None = None
 _health: Health | None = None
+_worker: Final = uuid7().hex
 _is_stopping = False
 _calls: Final[WeakSet[Call]] = WeakSet()
 
@@ -45,11 +47,13 @@ def start() -> None:
     _store = connect(settings.REDIS_URL)
     spool = Spool(settings.SPOOL_FOLDER, max_bytes=settings.SPOOL_MAX_BYTES)
     local = LocalLimiter(settings.GATEWAY_WORKERS, max_s=settings.DEGRADED_MAX_S)
-    _settling = Settling(_store, spool, local)
+    line = Line(_store) if Line.suits(settings.REDIS_URL) else None
+    _settling = Settling(_store, spool, local, line)
     gevent.spawn(_settling.run)
     gevent.spawn(spool.run)
-    _health = Health(board, Exchange(_store, uuid7().hex), configuration.platform)
+    _health = Health(board, Exchange(_store, _worker), configuration.platform)
     gevent.spawn(_health.run)
+    gevent.spawn(presence.keep_telling, _store, _worker, partial(_presence, spool, begun_s=time.time()))
     metrics.show(metrics.Backends(board.totals))
     usable = partial(usable_members, board=board)
     slots.start(settings.REDIS_URL, workers=settings.GATEWAY_WORKERS, queue_max_s=settings.QUEUE_MAX_S, usable=usable)
@@ -102,9 +106,24 @@ def _look_for_hung_backends() -> None:
         leave_where_it_hangs()
 
 
+def _presence(spool: Spool, *, begun_s: float) -> presence.Presence:
+    synced_at, state = directory.synced_at(), spool.state()
+    return presence.Presence(
+        at_s=board.now_s(),
+        begun_s=begun_s,
+        version=settings.VERSION,
+        snapshot_age_s=None if synced_at is None else time.monotonic() - synced_at,
+        pending=state.pending_lines,
+        lost=state.dropped_lines,
+        is_spool_writable=state.is_writable,
+    )
+
+
 def stop() -> None:
     """Called when the worker has served its last request: what was recorded goes out, or stays on the disk."""
     slots.stop()
+    if _store is not None:
+        presence.leave(_store, _worker)
     if _health is not None:
         _health.stop()
     if _settling is not None:

@@ -305,6 +305,29 @@ class ModelAlias(models.Model):
             raise ValidationError({"policies": text})
 
 
+class QuotaPlan(models.Model):
+    """A named set of limits that tenants are put on. Written by config/quota_plans.py."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(_("name"), max_length=64, unique=True, validators=[NAME])
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PlannedTenant(models.Model):
+    """That a tenant is on a plan: its own limits are then copies of the plan's. Who gives it others takes it off the plan."""
+
+    tenant = models.OneToOneField(Tenant, models.CASCADE, primary_key=True, related_name="planned")
+    plan = models.ForeignKey(QuotaPlan, models.PROTECT, related_name="tenants")
+
+    def __str__(self) -> str:
+        return f"{self.tenant} on {self.plan}"
+
+
 class LimitQuerySet(models.QuerySet["Limit"]):
     def for_tenant(self, tenant: Tenant) -> Self:
         """The tenant's own limits, and those of its keys and aliases."""
@@ -312,7 +335,7 @@ class LimitQuerySet(models.QuerySet["Limit"]):
 
 
 class Limit(models.Model):
-    """How much one tenant, key or alias may use. max: model tokens, calls, or nano-units of money.
+    """How much one tenant, key or alias may use, or each tenant on a plan. max: model tokens, calls, or nano-units of money.
 
     shadow: counted and reported, never refused. clamps: an output that does not fit is shortened instead of refused.
     """
@@ -325,6 +348,7 @@ class Limit(models.Model):
     tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, blank=True, related_name="limits")
     key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="limits")
     alias = models.ForeignKey(ModelAlias, models.CASCADE, null=True, blank=True, related_name="limits")
+    plan = models.ForeignKey(QuotaPlan, models.CASCADE, null=True, blank=True, related_name="limits")
     name = models.CharField(max_length=32, choices=[(name, name) for name in limits.NAMES])
     max = models.BigIntegerField(validators=[MinValueValidator(1), MaxValueValidator(limits.MAX)])
     mode = models.CharField(max_length=8, choices=Mode, default=Mode.ENFORCE)
@@ -335,14 +359,16 @@ class Limit(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=models.Q(tenant__isnull=False, key=None, alias=None)
-                | models.Q(tenant=None, key__isnull=False, alias=None)
-                | models.Q(tenant=None, key=None, alias__isnull=False),
+                condition=models.Q(tenant__isnull=False, key=None, alias=None, plan=None)
+                | models.Q(tenant=None, key__isnull=False, alias=None, plan=None)
+                | models.Q(tenant=None, key=None, alias__isnull=False, plan=None)
+                | models.Q(tenant=None, key=None, alias=None, plan__isnull=False),
                 name="limit_has_one_subject",
             ),
             models.UniqueConstraint(fields=["tenant", "name"], name="limit_once_a_tenant"),
             models.UniqueConstraint(fields=["key", "name"], name="limit_once_a_key"),
             models.UniqueConstraint(fields=["alias", "name"], name="limit_once_an_alias"),
+            models.UniqueConstraint(fields=["plan", "name"], name="limit_once_a_plan"),
             models.CheckConstraint(condition=models.Q(name__in=limits.NAMES), name="limit_name_known"),
             models.CheckConstraint(condition=models.Q(max__range=(1, limits.MAX)), name="limit_max_range"),
             models.CheckConstraint(condition=models.Q(mode__in=["enforce", "shadow"]), name="limit_mode_known"),
@@ -357,8 +383,8 @@ class Limit(models.Model):
 
     @property
     def subject(self) -> str:
-        """key, alias or tenant: whose limit this is."""
-        return "key" if self.key_id else "alias" if self.alias_id else "tenant"
+        """key, alias, plan or tenant: whose limit this is."""
+        return "key" if self.key_id else "alias" if self.alias_id else "plan" if self.plan_id else "tenant"
 
     @property
     def configured(self) -> limits.Limit:
@@ -366,10 +392,16 @@ class Limit(models.Model):
         return limits.Limit(self.name, self.max, self.mode, self.clamps)  # type: ignore[arg-type] # mode: a constraint's
 
     @classmethod
-    def replace_all(cls, subject: Tenant | ApiKey | ModelAlias, wanted: Iterable[limits.Limit]) -> None:
-        """Make `wanted` the limits of `subject`, and all of them. Rows that say so already are left alone."""
+    def replace_all(cls, subject: Tenant | ApiKey | ModelAlias | QuotaPlan, wanted: Iterable[limits.Limit]) -> None:
+        """Make `wanted` the limits of `subject`, and all of them. Rows that say so already are left alone.
+
+        A tenant whose limits differ from before is on no plan any more.
+        """
         held = {row.name: row for row in subject.limits.all()}
-        for limit in wanted:
+        asked = {limit.name: limit for limit in wanted}
+        if isinstance(subject, Tenant) and asked != {name: row.configured for name, row in held.items()}:
+            PlannedTenant.objects.filter(tenant=subject).delete()
+        for limit in asked.values():
             row = held.pop(limit.name, None)
             if row is None:
                 subject.limits.create(**asdict(limit))

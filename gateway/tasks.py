@@ -9,10 +9,9 @@ from django.db import OperationalError, connection, transaction
 
 from gateway import recovery
 from gateway.config import publish
-from gateway.last_used import MARKS
+from gateway.last_used import MARKS, TAKEN
 from usage.store import RedisError, StoreUnavailable, connect
 
-_TAKEN: Final = f"{MARKS}:taken"
 _LOCK: Final = 0x5365_6B69_7368_6F04  # beside those of accounts.audit and gateway.config
 
 
@@ -38,9 +37,9 @@ def record_last_used() -> None:
         if not cast("tuple[bool]", cursor.fetchone())[0]:
             return  # the previous turn is not done
         # What an interrupted turn has taken is still there, and comes first.
-        if not client.exists(_TAKEN) and not _take(client):
+        if not client.exists(TAKEN) and not _take(client):
             return
-        marks = cast("dict[bytes, bytes]", client.hgetall(_TAKEN))
+        marks = cast("dict[bytes, bytes]", client.hgetall(TAKEN))
         cursor.execute(
             """
             UPDATE accounts_apikey AS key SET last_used_at = to_timestamp(mark.used_s)
@@ -50,9 +49,9 @@ def record_last_used() -> None:
             """,
             [[name.decode() for name in marks], [float(used_s) for used_s in marks.values()]],
         )
-        client.delete(_TAKEN)
+        client.delete(TAKEN)
 
 
 def _take(client: Any) -> bool:
     """Move the marks aside in one step, so that a mark made meanwhile is not lost."""
-    return bool(client.exists(MARKS)) and bool(client.rename(MARKS, _TAKEN))
+    return bool(client.exists(MARKS)) and bool(client.rename(MARKS, TAKEN))

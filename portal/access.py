@@ -2,6 +2,9 @@
 
 Each view of the URLconf is declared with `public`, `signed_in`, `operator`, `require` or `internal`; a test walks the
 URLconf and fails on one that is not. A stranger's tenant and a tenant that does not exist give the same 404.
+
+An operator who looks at a tenant as its members do is, until that ends, no operator: that tenant alone is there, to be
+read, and whatever is sent is refused.
 """
 
 import time
@@ -10,17 +13,21 @@ from functools import wraps
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, cast
 from uuid import UUID
 
+from django.contrib.auth.signals import user_logged_out
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
+from django.dispatch import receiver
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
+from accounts import tenants
 from accounts.audit import By
 from accounts.models import Tenant, User
 from accounts.roles import Action, allows
 from gateway import signature
+from portal import viewing
 from portal.middleware import REQUEST_ID
 from portal.views import errors
 
@@ -28,13 +35,15 @@ P = ParamSpec("P")
 Access = Literal["public", "signed_in", "operator", "internal"] | Action
 
 READ: Final = ("GET", "HEAD")
+AS_MEMBER: Final = frozenset({Action.VIEW, Action.VIEW_AUDIT})  # what an operator may who looks at a tenant as its members do
 SIGNED_MAX_BYTES: Final = 64 * 1024
 
 
 class Page(Protocol):
-    """A view that says who may open it."""
+    """A view that says who may open it, and by which methods."""
 
     access: Access
+    methods: Collection[str]
 
     def __call__(self, request: HttpRequest, /, *args: Any, **kwargs: Any) -> HttpResponseBase: ...
 
@@ -57,17 +66,21 @@ def signed_in(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpRe
     return declare
 
 
-def operator(methods: Collection[str] = READ) -> Callable[[Callable[..., HttpResponseBase]], Page]:
-    """Those who run the platform. For anybody else there is nothing here."""
+def operator(
+    methods: Collection[str] = READ, *, ends_viewing: bool = False
+) -> Callable[[Callable[..., HttpResponseBase]], Page]:
+    """Those who run the platform. For anybody else there is nothing here. ends_viewing: also while they view as a tenant."""
 
     def declare(view: Callable[..., HttpResponseBase]) -> Page:
         @wraps(view)
         def of_platform(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if viewing.viewed(request) is not None:
+                return errors.viewing_only(request)
             if not person(request).is_operator:
                 raise Http404
             return view(request, *args, **kwargs)
 
-        return _declared(_behind_sign_in(of_platform), "operator", methods)
+        return _declared(_behind_sign_in(of_platform, ends_viewing=ends_viewing), "operator", methods)
 
     return declare
 
@@ -99,7 +112,7 @@ def internal(view: Callable[[HttpRequest], HttpResponseBase]) -> Page:
         raise Http404
 
     declared = cast(Page, csrf_exempt(page))
-    declared.access = "internal"
+    declared.access, declared.methods = "internal", ("POST",)
     return declared
 
 
@@ -109,8 +122,10 @@ def tenant_for(request: HttpRequest, slug: str, action: Action) -> Tenant:
     Raises Http404 when there is no such tenant and when the person is no member, not to be told apart;
     PermissionDenied when a member's role does not allow it.
     """
-    tenant = Tenant.objects.visible_to(person(request)).filter(slug=slug).first()
+    tenant = viewing.viewed(request)
     if tenant is None:
+        tenant = Tenant.objects.visible_to(person(request)).filter(slug=slug).first()
+    if tenant is None or tenant.slug != slug:
         raise Http404
     if not may(request, tenant, action):
         raise PermissionDenied
@@ -119,6 +134,8 @@ def tenant_for(request: HttpRequest, slug: str, action: Action) -> Tenant:
 
 def may(request: HttpRequest, tenant: Tenant, action: Action) -> bool:
     """Is `action` to be offered? A view that does it asks for itself, by `require`."""
+    if viewing.viewed(request) is not None:
+        return action in AS_MEMBER and viewing.viewed(request) == tenant
     return person(request).is_operator or allows(_role(request, tenant), action)
 
 
@@ -143,16 +160,26 @@ def by(request: HttpRequest) -> By:
     return By(actor=person(request), address=request.META.get("REMOTE_ADDR"), request_id=request.META.get(REQUEST_ID, ""))
 
 
-def _behind_sign_in(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+def _behind_sign_in(view: Callable[..., HttpResponseBase], *, ends_viewing: bool = False) -> Callable[..., HttpResponseBase]:
     # Not cached: the browser's back button must show nothing after sign-out.
     @wraps(view)
     @never_cache
     def page(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path() if request.method in READ else "/")
+        if not ends_viewing and person(request).is_operator and viewing.recall(request) is not None:
+            person(request).is_operator = False  # for this request: what pages show to operators alone is not shown either
+            if request.method not in READ:
+                return errors.viewing_only(request)
         return view(request, *args, **kwargs)
 
     return page
+
+
+@receiver(user_logged_out, dispatch_uid="viewing-ends-with-the-session")
+def end_viewing(request: HttpRequest, user: User | None, **_: Any) -> None:
+    if user is not None and (tenant := viewing.end(request)) is not None:
+        tenants.end_viewing(tenant, **by(request))
 
 
 def _declared(view: Callable[..., HttpResponseBase], access: Access, methods: Collection[str]) -> Page:
@@ -163,5 +190,5 @@ def _declared(view: Callable[..., HttpResponseBase], access: Access, methods: Co
         return view(request, *args, **kwargs)
 
     declared = cast(Page, page)
-    declared.access = access
+    declared.access, declared.methods = access, methods
     return declared

@@ -7,6 +7,8 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection
 
+from portal import jobs
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.web")
 
 
@@ -24,3 +26,4 @@ class Amqp(AMQP):
 app = Celery("sekisho", amqp=Amqp)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+jobs.connect_signals()

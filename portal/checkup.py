@@ -12,6 +12,7 @@ import requests
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.db import DatabaseError
+from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
 from gateway.config.documents import MARKER
@@ -56,25 +57,27 @@ def migrations() -> Finding:
     try:
         missing = stores.unapplied_migrations()
     except DatabaseError:
-        return Finding("Tables", False, "unknown, the database does not answer", "Mend the database first.")
+        return Finding(_("Tables"), False, _("unknown, the database does not answer"), _("Mend the database first."))
     if missing:
-        return Finding("Tables", False, f"{len(missing)} migrations missing", "Run: manage.py migrate")
-    return Finding("Tables", True, "up to date")
+        return Finding(
+            _("Tables"), False, _("%(number)d migrations missing") % {"number": len(missing)}, _("Run: manage.py migrate")
+        )
+    return Finding(_("Tables"), True, _("up to date"))
 
 
 def published() -> Finding:
-    remedy = "Is the worker running? It publishes every 2 s."
+    remedy = _("Is the worker running? It publishes every 2 s.")
     try:
         expected = Publication.objects.values_list("marker", flat=True).first()
         with connect(settings.REDIS_URL, max_connections=2, timeout_s=2) as client:
             held = client.get(MARKER)
     except (DatabaseError, RedisError):
-        return Finding("Configuration", False, "unknown, a store does not answer", "Mend the stores first.")
+        return Finding(_("Configuration"), False, _("unknown, a store does not answer"), _("Mend the stores first."))
     if held is None or expected is None:
-        return Finding("Configuration", False, "not published", remedy)
+        return Finding(_("Configuration"), False, _("not published"), remedy)
     if held.decode() != expected:
-        return Finding("Configuration", False, "Redis holds another one than the database", remedy)
-    return Finding("Configuration", True, "published")
+        return Finding(_("Configuration"), False, _("Redis holds another one than the database"), remedy)
+    return Finding(_("Configuration"), True, _("published"))
 
 
 def journal() -> Finding:
@@ -83,12 +86,15 @@ def journal() -> Finding:
         with connect(settings.REDIS_URL, max_connections=2, timeout_s=2) as client:
             lag = journal_lag(client, now_s=time.time())
     except RedisError:
-        return Finding("Journal", False, "unknown, Redis does not answer", "Mend Redis first.")
-    detail = f"{lag.entries} ended calls wait for the ledger"
+        return Finding(_("Journal"), False, _("unknown, Redis does not answer"), _("Mend Redis first."))
     if not lag.is_late:
-        return Finding("Journal", True, detail)
-    detail += f", the oldest for {lag.oldest_s / 60:.0f} min; in {lag.full_in_s / 3600:.1f} h the oldest of them are lost"
-    return Finding("Journal", False, detail, "Are PostgreSQL and the worker running? The worker posts every second.")
+        return Finding(_("Journal"), True, _("%(number)d ended calls wait for the ledger") % {"number": lag.entries})
+    told = _(
+        "%(number)d ended calls wait for the ledger, the oldest for %(minutes).0f min; "
+        "in %(hours).1f h the oldest of them are lost"
+    )
+    detail = told % {"number": lag.entries, "minutes": lag.oldest_s / 60, "hours": lag.full_in_s / 3600}
+    return Finding(_("Journal"), False, detail, _("Are PostgreSQL and the worker running? The worker posts every second."))
 
 
 def backends() -> Iterator[Finding]:
@@ -147,7 +153,7 @@ def _server(name: str, url: str) -> Finding:
         with _session() as session:
             answer = session.get(url, timeout=HTTP_S, allow_redirects=False)
     except requests.ConnectionError:
-        return Finding(name, False, f"nothing answers on {where}", START)
+        return Finding(name, False, f"nothing answers on {where}", str(START))
     except requests.RequestException as error:
         return Finding(name, False, f"{where}: {type(error).__name__}", "Look into its log.")
     if "x-request-id" not in answer.headers:

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.utils.translation import get_language, get_language_info
 from django.utils.translation import gettext_lazy as _
 
+from portal import viewing
 from portal.middleware import REQUEST_ID
 
 THEME_COOKIE: Final = "sekisho_theme"  # static/portal/theme.js writes it
@@ -25,6 +26,7 @@ def page(request: HttpRequest) -> dict[str, Any]:
     return {
         "theme": theme(request),
         "themes": THEMES,
+        "viewed": viewing.viewed(request),
         "request_id": request.META.get(REQUEST_ID, ""),
         "other_languages": [get_language_info(code) for code, _name in settings.LANGUAGES if code != current],
     }

@@ -26,6 +26,8 @@ class Room:
 
 OF_A_TENANT: Final = (
     Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
+    Room("usage", _("Usage"), "chart-column", "u", ("usage",)),
+    Room("requests", _("Requests"), "list", "r", ("requests", "request")),
     Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
@@ -36,4 +38,14 @@ OF_A_TENANT: Final = (
     Room("docs", _("Docs"), "book-open", "d", ("docs",)),
 )
 
-OF_THE_PLATFORM: Final = (Room("home", _("Tenants"), "building-2", "t", ("home", "admin_tenant", "admin_tenants")),)
+OF_THE_PLATFORM: Final = (
+    Room("admin_tenants", _("Tenants"), "building-2", "t", ("admin_tenant", "admin_tenants")),
+    Room("admin_plans", _("Quota plans"), "clipboard-list", "q", ("admin_plan", "admin_plans")),
+    Room("admin_backends", _("Backends"), "server", "b", ("admin_backends", "admin_backend")),
+    Room("admin_deployments", _("Deployments"), "layers", "d", ("admin_deployments", "admin_deployment")),
+    Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
+    Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
+    Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
+    Room("admin_policies", _("Policies"), "shield-check", "p", ("admin_policies", "admin_policy")),
+    Room("admin_audit", _("Audit"), "scroll-text", "h", ("admin_audit",)),
+)

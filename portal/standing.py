@@ -18,6 +18,7 @@ from usage.store import StoreUnavailable, connect
 BAR: Final = 1000  # the width of a whole bar, in its own units
 NEARLY: Final = 800
 SOON_S: Final = 120  # a reset within it is told in seconds
+AT_ONCE: Final = 100  # rows a script reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Standing:
         return "nearly" if self.used_width + self.reserved_width >= NEARLY else ""
 
     @property
+    def share(self) -> float:
+        """Of the limit, what is used and reserved; 0 where nobody can tell."""
+        return (self.state.used + self.state.reserved) / self.row.max if self.state else 0.0
+
+    @property
+    def percent(self) -> int:
+        """Rounded down: 100 says that nothing is left."""
+        return int(self.share * 100)
+
+    @property
     def resets_in_s(self) -> int | None:
         """None where it is further away, or nothing is used."""
         reset_s = self.state.reset_s if self.state else 0
@@ -47,17 +58,33 @@ class Standing:
 
 
 def standings(tenant: Tenant, rows: Sequence[Limit]) -> list[Standing]:
-    """A hundred rows at most: a script of Redis holds up every call while it runs. All without state when Redis is out."""
-    if not rows:
-        return []
+    """In the order of `rows`. All without state when Redis is out."""
+    return standings_of([(tenant, rows)])[0]
+
+
+def standings_of(holders: Sequence[tuple[Tenant, Sequence[Limit]]]) -> list[list[Standing]]:
+    """The same of many tenants, in one round trip. A script of Redis holds up every call while it runs: it gets few rows."""
+    parts = [(tenant, rows[at : at + AT_ONCE]) for tenant, rows in holders for at in range(0, len(rows), AT_ONCE)]
     now_s = time.time()
-    try:
-        with connect(settings.REDIS_URL, max_connections=1) as client:
-            bound = [_bound(tenant, row) for row in rows]
-            states = Quota(client).state(str(tenant.id), bound, time_zone=tenant.time_zone, now_s=now_s)
-    except StoreUnavailable:
-        return [Standing(row) for row in rows]
-    return [_standing(row, state, now_s) for row, state in zip(rows, states, strict=True)]
+    answers: list[list[LimitState] | None] = []
+    if parts:
+        asked = [(str(tenant.id), [_bound(tenant, row) for row in rows], tenant.time_zone) for tenant, rows in parts]
+        try:
+            with connect(settings.REDIS_URL, max_connections=1) as client:
+                answers = Quota(client).states(asked, now_s=now_s)
+        except StoreUnavailable:
+            answers = [None] * len(parts)
+    told = {
+        row.pk: _standing(row, states[at] if states else None, now_s)
+        for (_, rows), states in zip(parts, answers, strict=True)
+        for at, row in enumerate(rows)
+    }
+    return [[told[row.pk] for row in rows] for _, rows in holders]
+
+
+def tightest(standings: Sequence[Standing]) -> Standing | None:
+    """Which of them is used most. An enforced one before one that is only counted; None: there is none."""
+    return max(standings, key=lambda one: (one.row.mode == "enforce", one.share), default=None)
 
 
 def _bound(tenant: Tenant, row: Limit) -> BoundLimit:
@@ -69,7 +96,9 @@ def _bound(tenant: Tenant, row: Limit) -> BoundLimit:
     return BoundLimit("tenant", str(tenant.id), row.configured)
 
 
-def _standing(row: Limit, state: LimitState, now_s: float) -> Standing:
+def _standing(row: Limit, state: LimitState | None, now_s: float) -> Standing:
+    if state is None:
+        return Standing(row)
     used = min(BAR, state.used * BAR // row.max)
     reserved = min(BAR - used, state.reserved * BAR // row.max)
     resets_at = datetime.fromtimestamp(now_s, UTC) + timedelta(seconds=state.reset_s) if state.reset_s else None

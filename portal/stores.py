@@ -6,6 +6,8 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -14,7 +16,7 @@ from usage.store import connect
 
 POSTGRES_OLDEST: Final = 15
 REDIS_OLDEST: Final = 7
-START: Final = "Start it: deploy/up"
+START: Final = gettext_lazy("Start it: deploy/up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,25 @@ class Finding:
 
 
 def database() -> Finding:
-    """Version, and the right to make tables. Asked over a plain connection: the pool would swallow the reason."""
+    """As database_in_use, over a plain connection: the pool would swallow the reason. For commands: it stays without a pool."""
     connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
-    remedy = START if env.starts_postgres() else "Is it running, and DATABASE_URL right?"
+    return database_in_use()
+
+
+def database_in_use() -> Finding:
+    """Version, and the right to make tables."""
+    remedy = str(START) if env.starts_postgres() else _("Is it running, and DATABASE_URL right?")
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('server_version'), has_schema_privilege(current_schema(), 'CREATE')")
             version, may_create = cursor.fetchone() or ("0", False)
     except DatabaseError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Finding("PostgreSQL", False, f"does not answer: {reason}", remedy)
+        return Finding("PostgreSQL", False, _("does not answer: %(reason)s") % {"reason": reason}, remedy)
     if int(version.partition(".")[0]) < POSTGRES_OLDEST:
-        return Finding("PostgreSQL", False, version, f"Use version {POSTGRES_OLDEST} or later.")
+        return Finding("PostgreSQL", False, version, _("Use version %(oldest)d or later.") % {"oldest": POSTGRES_OLDEST})
     if not may_create:
-        return Finding("PostgreSQL", False, "no right to make tables", "GRANT CREATE ON SCHEMA public TO the user.")
+        return Finding("PostgreSQL", False, _("no right to make tables"), _("GRANT CREATE ON SCHEMA public TO the user."))
     return Finding("PostgreSQL", True, version)
 
 
@@ -54,12 +61,14 @@ def unapplied_migrations() -> list[str]:
 
 def redis() -> Finding:
     """Version, Lua and streams, and that it never drops keys by itself: quotas and configuration live there."""
-    remedy = START if env.starts_valkey() else "Is it running, and REDIS_URL right?"
+    remedy = str(START) if env.starts_valkey() else _("Is it running, and REDIS_URL right?")
     try:
         with connect(settings.REDIS_URL, max_connections=2, timeout_s=2) as client:
             return _redis_finding(client)
     except (RedisError, ValueError) as error:
-        return Finding("Redis", False, f"does not answer: {type(error).__name__}: {error}", remedy)
+        return Finding(
+            "Redis", False, _("does not answer: %(reason)s") % {"reason": f"{type(error).__name__}: {error}"}, remedy
+        )
 
 
 def _redis_finding(client: Redis) -> Finding:
@@ -67,9 +76,10 @@ def _redis_finding(client: Redis) -> Finding:
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version", info["redis_version"]))
     if int(version.partition(".")[0]) < REDIS_OLDEST:
-        return Finding(name, False, version, f"Use version {REDIS_OLDEST} or later.")
+        return Finding(name, False, version, _("Use version %(oldest)d or later.") % {"oldest": REDIS_OLDEST})
     probe = "sekisho:doctor"
     client.eval("redis.call('XADD', KEYS[1], '*', 'a', 'b') return redis.call('DEL', KEYS[1])", 1, probe)
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        return Finding(name, False, f"drops keys when full ({info['maxmemory_policy']})", "Set maxmemory-policy noeviction.")
+        detail = _("drops keys when full (%(policy)s)") % {"policy": info["maxmemory_policy"]}
+        return Finding(name, False, detail, _("Set maxmemory-policy noeviction."))
     return Finding(name, True, version)

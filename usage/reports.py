@@ -129,34 +129,47 @@ def request_story(parts: Sequence[UsageRecord]) -> dict[str, Any]:
 
 
 def policy_report(
-    tenant: Tenant,
+    tenant: Tenant | None,
     start: datetime | None = None,
     end: datetime | None = None,
     *,
     bucket: Span = "day",
     now: datetime | None = None,
+    policy: str | None = None,
+    besides: Collection[UUID] = (),
 ) -> list[dict[str, Any]]:
     """How often each rule did what, by bucket as in usage_report, oldest first: what a monitored rule would have blocked.
 
+    tenant None: of all tenants but those in `besides`, in buckets of UTC. policy: of the policies of this name alone.
     decisions: as many as there were; calls: in how many calls. Of a call with very many decisions the first hundred count.
     Raises as usage_report.
     """
-    edges = _edges(start, end, bucket, _zone(tenant), now or timezone.now())
+    edges = _edges(start, end, bucket, _zone(tenant) if tenant else ZoneInfo("UTC"), now or timezone.now())
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH call AS (
                 SELECT DISTINCT ON (request_id) request_id, created_at, policy FROM usage_usagerecord
-                WHERE tenant_id = %(tenant)s AND created_at >= %(start)s AND created_at < %(end)s AND policy IS NOT NULL
+                WHERE {"tenant_id = %(tenant)s" if tenant else "tenant_id <> ALL(%(besides)s)"}
+                    AND created_at >= %(start)s AND created_at < %(end)s AND policy IS NOT NULL
                     AND jsonb_typeof(policy) = 'array'
                 ORDER BY request_id, part DESC
             )
             SELECT width_bucket(created_at, %(edges)s::timestamptz[]), one->>'policy', (one->>'version')::int, one->>'rule',
                 one->>'kind', one->>'action', count(*), count(DISTINCT request_id)
             FROM call CROSS JOIN jsonb_array_elements(policy) AS one WHERE one ? 'rule'
+                {"AND one->>'policy' = %(policy)s" if policy is not None else ""}
             GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT %(most)s
-            """,
-            {"edges": edges, "tenant": tenant.pk, "start": edges[0], "end": edges[-1], "most": ROWS_MOST + 1},
+            """,  # noqa: S608 - own words
+            {
+                "edges": edges,
+                "tenant": tenant.pk if tenant else None,
+                "besides": list(besides),
+                "policy": policy,
+                "start": edges[0],
+                "end": edges[-1],
+                "most": ROWS_MOST + 1,
+            },
         )
         found = cursor.fetchall()
     if len(found) > ROWS_MOST:

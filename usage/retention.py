@@ -1,6 +1,6 @@
 """Retention: usage older than its tenant keeps is deleted, and months that nobody keeps are dropped."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from django.db import connection, transaction
 
 from accounts.models import Tenant
-from usage import months
+from usage import months, rollups
 from usage.models import ReportingZone
 from usage.rollups import TABLES, zone_named
 from usage.spans import at, floor_s, next_s
@@ -68,3 +68,19 @@ def _delete(table: str, tenant_id: str, zone_name: str, before: datetime) -> int
                     [tenant_id, at(day_ends_s)],
                 )
                 deleted += cursor.rowcount
+
+
+def forget(tenant_id: str, key_ids: Collection[str]) -> int:
+    """Delete all usage by these keys of the tenant, from ledger and rollups; how many records. For made-up usage alone."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        rollups.lock(alone=True)
+        cursor.execute("SELECT set_config('sekisho.retain_from', '9999-01-01', true)")
+        deleted = 0
+        for table in _TIME:
+            cursor.execute(
+                f"DELETE FROM {table} WHERE tenant_id = %s AND key_id = ANY(%s::uuid[])",  # noqa: S608 - own names
+                [tenant_id, list(key_ids)],
+            )
+            deleted += cursor.rowcount if table == months.LEDGER else 0
+        cursor.execute("SELECT set_config('sekisho.retain_from', '', true)")
+    return deleted

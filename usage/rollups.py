@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from usage import histograms
 from usage.copying import array_cell, cells, copy, time_cell
-from usage.events import UsageEvent
+from usage.events import Ending, UsageEvent, ending
 from usage.spans import Span, at, edges_s, floor_s
 
 TABLES: Final[Mapping[Span, str]] = {
@@ -20,7 +20,8 @@ TABLES: Final[Mapping[Span, str]] = {
     "day": "usage_dayrollup",
     "month": "usage_dayrollup",
 }
-KEY: Final = ("tenant_id", "starts_at", "key_id", "alias", "backend", "status")
+KEY: Final = ("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending")
+_SUBJECT: Final = KEY[2:]
 SUMS: Final = (
     "requests", "errors", "refused", "blocked", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano",
 )  # fmt: skip
@@ -29,7 +30,7 @@ NO_TENANT_ZONE: Final = "UTC"  # of a tenant that was deleted before its last ev
 _LOCK: Final = 0x5365_6B69_7368_6F06  # see lock()
 _DAYS_MOST: Final = 100_000
 
-_Key = tuple[str, int, str, str, str, int]  # KEY, with starts_at in Unix seconds
+_Key = tuple[str, int, str, str, str, int, Ending]  # KEY, with starts_at in Unix seconds
 
 
 @dataclass(slots=True)
@@ -56,12 +57,13 @@ class Totals:
         if event.part:
             return
         self.requests += 1
-        if event.error_code == "content_blocked":
-            self.blocked += 1
-        elif event.outcome == "refused":
-            self.refused += 1
-        elif event.outcome in ("failed", "timeout", "lost"):
-            self.errors += 1
+        match ending(event):
+            case "blocked":
+                self.blocked += 1
+            case "refused":
+                self.refused += 1
+            case "failed":
+                self.errors += 1
         if event.outcome != "refused":
             self.durations[histograms.bucket(event.duration_ms)] += 1
             if event.first_token_ms is not None:
@@ -88,7 +90,7 @@ def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> N
     minutes: dict[_Key, Totals] = {}
     for event in events:
         starts_s = int(event.created_s // 60) * 60
-        key = (event.tenant_id, starts_s, event.key_id, event.alias, event.backend or "", event.status)
+        key = (event.tenant_id, starts_s, event.key_id, event.alias, event.backend or "", event.status, ending(event))
         totals = minutes.get(key)
         if totals is None:
             totals = minutes[key] = Totals()
@@ -168,11 +170,11 @@ def _merged(span: Span, rows: Mapping[_Key, Totals], zone_of: Mapping[str, ZoneI
     """Rows of a finer span, in rows of `span`."""
     merged: dict[_Key, Totals] = {}
     starts: dict[tuple[str, int], int] = {}
-    for (tenant_id, finer_s, key_id, alias, backend, status), totals in rows.items():
+    for (tenant_id, finer_s, *subject), totals in rows.items():
         starts_s = starts.get((tenant_id, finer_s))
         if starts_s is None:
             starts_s = starts[tenant_id, finer_s] = floor_s(span, finer_s, zone_of[tenant_id])
-        key = (tenant_id, starts_s, key_id, alias, backend, status)
+        key = cast(_Key, (tenant_id, starts_s, *subject))
         merged[key] = merged[key] + totals if key in merged else totals
     return merged
 
@@ -181,11 +183,12 @@ def _lines(spans: Mapping[Span, Mapping[_Key, Totals]]) -> Iterator[str]:
     """As COPY takes them: the span, then _COLUMNS. What is the hour's only minute is written once for both."""
     numbers: dict[int, str] = {}
     for span, rows in spans.items():
-        for (tenant_id, starts_s, key_id, alias, backend, status), totals in rows.items():
+        for (tenant_id, starts_s, key_id, alias, backend, status, ended), totals in rows.items():
             written = numbers.get(id(totals))
             if written is None:
                 written = numbers[id(totals)] = _numbers(totals)
-            yield f"{span}\t{tenant_id}\t{time_cell(starts_s)}\t{key_id}\t{cells(alias, backend)}\t{status}\t{written}\n"
+            subject = f"{key_id}\t{cells(alias, backend)}\t{status}\t{ended}"
+            yield f"{span}\t{tenant_id}\t{time_cell(starts_s)}\t{subject}\t{written}\n"
 
 
 def _numbers(totals: Totals) -> str:
@@ -224,9 +227,9 @@ def _realign(tenant_id: str, name: str) -> None:
                 f"""
                 INSERT INTO usage_dayrollup ({", ".join((*KEY, *SUMS, *HISTOGRAMS))})
                 SELECT tenant_id, (%(days)s::timestamptz[])[width_bucket(starts_at, %(days)s::timestamptz[])] AS day,
-                    key_id, alias, backend, status, {", ".join(sums)}
+                    {", ".join(_SUBJECT)}, {", ".join(sums)}
                 FROM usage_hourrollup WHERE tenant_id = %(tenant_id)s
-                GROUP BY tenant_id, day, key_id, alias, backend, status
+                GROUP BY tenant_id, day, {", ".join(_SUBJECT)}
                 """,  # noqa: S608 - own names
                 {"days": days, "tenant_id": tenant_id},
             )

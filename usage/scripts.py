@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import redis
 from redis.exceptions import NoScriptError
@@ -36,7 +36,14 @@ class Run:
     args: Sequence[str | bytes | int]
 
 
-def run(client: redis.Redis, script: Script, one: Run) -> Any:
+class Asks(Protocol):
+    """A redis.Redis, or a Line."""
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any: ...
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any: ...
+
+
+def run(client: Asks, script: Script, one: Run) -> Any:
     """What the script returns. Raises StoreUnavailable."""
     try:
         try:

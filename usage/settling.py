@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import redis
@@ -25,6 +25,9 @@ from usage.quota import LEASE_S, CountersLost, Quota
 from usage.reservation import LimitState, Progress, Refusal, Reservation
 from usage.spool import Spool, SpoolUnavailable
 from usage.store import RedisError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from usage.line import Line
 
 RENEW_S: Final = 10.0  # less than half of a lease
 LOOK_S: Final = 0.5
@@ -51,9 +54,9 @@ def is_resending(client: redis.Redis) -> bool:
 class Settling:
     """One a worker process. Any greenlet may call hold, settle; `run` is the body of one of its own."""
 
-    def __init__(self, client: redis.Redis, spool: Spool, local: LocalLimiter) -> None:
+    def __init__(self, client: redis.Redis, spool: Spool, local: LocalLimiter, line: "Line | None" = None) -> None:
         self._client = client
-        self._quota = Quota(client)
+        self._quota = Quota(client, line)
         self._spool = spool
         self._local = local
         self._live: dict[str, Callable[[], Progress]] = {}

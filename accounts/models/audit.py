@@ -33,6 +33,11 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-sequence"]
+        # A page of one tenant's events, or of one verb's, reads its rows alone, however many others there are.
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "sequence"], name="audit_of_tenant"),
+            models.Index(fields=["verb", "sequence"], name="audit_of_verb"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.sequence} {self.verb} {self.target}"

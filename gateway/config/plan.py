@@ -17,10 +17,10 @@ from accounts.models import ApiKey, Membership, Tenant, User
 from gateway.config import fallbacks, policy_steps, pools
 from gateway.config.documents import base_url
 from gateway.config.file_format import Entry
-from gateway.config.limits import PRICES, differences, plain
+from gateway.config.limits import PRICES, differences
 from gateway.config.source import known_names
 from gateway.config.steps import BY, Change, Draft, Minted, Step, record, removal, revocation
-from gateway.models import Backend, Deployment, Limit, ModelAlias, fallback_problems, users_first
+from gateway.models import Backend, Deployment, Limit, ModelAlias, PlannedTenant, fallback_problems, users_first
 
 _TERMS: Final = ("scopes", "aliases", "networks", "expires_at", "error_dialect", "policies")
 
@@ -129,11 +129,7 @@ class Planner:
         if wanted is not None and wanted not in self._deployments:
             draft.entry.at(name).refuse(f'no deployment named "{wanted}"', known_names(self._deployments))
             return
-        held: Deployment | None = None if draft.is_new else getattr(draft.row, name)
-        before = None if held is None else held.name
-        if before != wanted:
-            setattr(draft.row, name, None if wanted is None else self._deployments[wanted])
-            draft.tell(name, before, wanted, column=name)
+        draft.put_row(name, None if wanted is None else self._deployments[wanted])
 
     def _plan_tenant(self, entry: Entry) -> Tenant:
         known = self._tenants.get(entry.name)
@@ -162,7 +158,7 @@ class Planner:
                     self._put_deployment(draft, name)
                 elif name not in ("name", "price", "limits"):
                     draft.put(name, value)
-            _put_price(draft, row)
+            _put_price(draft)
             draft.check()
             self._add(draft.step(after_save=_put_limits(draft, row)))
         if prune and "aliases" in tenant_entry.parts:
@@ -275,17 +271,12 @@ def _credential(backend: Backend) -> str | None:
         return None
 
 
-def _put_price(draft: Draft, alias: ModelAlias) -> None:
+def _put_price(draft: Draft) -> None:
     if "price" not in draft.entry.values:
         return
     prices = draft.entry.values["price"] or dict.fromkeys(PRICES)
     for name, wanted in prices.items():
-        column = f"price_{name}"
-        held = getattr(alias, column)
-        if held != wanted:
-            setattr(alias, column, wanted)
-            texts = [None if price is None else plain(price) for price in (held, wanted)]
-            draft.tell(f"price.{name}", *texts, column=column)
+        draft.put_decimal(f"price_{name}", wanted, told_as=f"price.{name}")
 
 
 def _put_limits(draft: Draft, row: Tenant | ApiKey | ModelAlias) -> Callable[[], None]:
@@ -296,6 +287,8 @@ def _put_limits(draft: Draft, row: Tenant | ApiKey | ModelAlias) -> Callable[[],
     held = () if draft.is_new else [limit.configured for limit in row.limits.all()]
     for name, before, after in differences(held, wanted):
         draft.tell(f"limits.{name}", before, after)
+        if isinstance(row, Tenant) and (planned := PlannedTenant.objects.filter(tenant=row).select_related("plan").first()):
+            draft.tell("plan", planned.plan.name, None)
     return lambda: Limit.replace_all(row, wanted)
 
 

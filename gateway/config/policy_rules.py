@@ -7,7 +7,8 @@ from typing import Any, Final
 import yaml
 
 from gateway.config.source import Place, Refused
-from gateway.policy.rules import Problem, RulesRefused, parse_rules
+from gateway.policy.problems import Problem
+from gateway.policy.rules import RulesRefused, parse_rules
 
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON spells it
 
@@ -18,9 +19,9 @@ def checked(rules: object) -> list[Any]:
         text = json.dumps(rules, allow_nan=False, ensure_ascii=False)
         text.encode()  # no half of a surrogate pair
     except (TypeError, ValueError, RecursionError):
-        raise RulesRefused([Problem("", "must hold what JSON can hold; write dates in quotes.")]) from None
+        raise RulesRefused([Problem("", "not_json")]) from None
     if _NUL.search(text):
-        raise RulesRefused([Problem("", "holds the character NUL, which cannot be kept.")])
+        raise RulesRefused([Problem("", "holds_nul")])
     written: list[Any] = json.loads(text)
     parse_rules(written)  # refuses what is no list, too
     return written

@@ -15,6 +15,7 @@ from django.db.models import Model, ProtectedError
 from accounts import audit, issuing
 from accounts.models import ApiKey, Tenant
 from gateway.config.file_format import Entry
+from gateway.config.revision import Revision
 from gateway.config.source import Place
 
 BY: Final[audit.By] = {"actor": None, "actor_label": "command: apply"}
@@ -51,33 +52,12 @@ class Step:
     perform: Callable[[], Minted | None]
 
 
-@dataclass(slots=True)
-class Draft:
-    """A row on its way to what its entry says.
+class Draft(Revision[Model]):
+    """A row on its way to what its entry says."""
 
-    changed: field -> (before, after), as diff and audit trail show them. columns: what of the row is to be written.
-    """
-
-    entry: Entry
-    label: str
-    row: Model
-    is_new: bool
-    tenant: Tenant | None = None
-    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    columns: list[str] = field(default_factory=list)
-
-    def put(self, name: str, value: Any) -> None:
-        """Set a field, if that changes it."""
-        held = getattr(self.row, name)
-        if self.is_new or not _same(held, value):
-            setattr(self.row, name, value)
-            self.tell(name, held, value, column=name)
-
-    def tell(self, name: str, before: Any, after: Any, *, column: str | None = None) -> None:
-        """Note a change as people shall read it. column: where it stands in the row, None: in other rows."""
-        self.changed[name] = (None if self.is_new else before, after)
-        if column is not None:
-            self.columns.append(column)
+    def __init__(self, entry: Entry, label: str, row: Model, *, is_new: bool, tenant: Tenant | None = None) -> None:
+        super().__init__(entry.kind, label, row, is_new=is_new, tenant=tenant)
+        self.entry = entry
 
     def check(self) -> None:
         """Have the model's own validators look at the row; what they say goes to the places of the fields."""
@@ -104,24 +84,11 @@ class Draft:
 
         def perform() -> None:
             before_save()
-            self._save()
+            self.write()
+            record(**self.event(), place=self.entry.place)
             after_save()
 
         return Step(tuple(changes), perform) if changes else None
-
-    def _save(self) -> None:
-        if self.is_new:
-            self.row.save(force_insert=True)
-        else:
-            self.row.save(update_fields=self.columns)
-        record(
-            f"{self.entry.kind}.{'created' if self.is_new else 'changed'}",
-            f"{self.entry.kind} {self.label}",
-            self.entry.place,
-            tenant=self.row if isinstance(self.row, Tenant) else self.tenant,
-            before=None if self.is_new else {name: before for name, (before, _) in self.changed.items()},
-            after={name: after for name, (_, after) in self.changed.items()},
-        )
 
 
 def removal(kind: str, label: str, row: Model, place: Place, tenant: Tenant | None) -> Step:
@@ -147,20 +114,10 @@ def revocation(key: ApiKey, label: str) -> Step:
 
 def record(verb: str, target: str, place: Place, **facts: Any) -> None:
     """An audit event. A text that the audit trail refuses, because it holds an API key, is a problem of the file."""
-    for side in ("before", "after"):
-        if values := facts.get(side):
-            facts[side] = {name: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for name, v in values.items()}
     try:
         audit.record(verb=verb, target=target, **facts, **BY)
     except ValueError as error:
         raise place.refuse(str(error)) from None
-
-
-def _same(held: Any, wanted: Any) -> bool:
-    """Lists are sets here: scopes, aliases, networks, origins, grants."""
-    if isinstance(held, list) and isinstance(wanted, list):
-        return sorted(held) == sorted(wanted)
-    return bool(held == wanted)
 
 
 def _shown(value: Any) -> str:

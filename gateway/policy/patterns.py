@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import re2
 
 from gateway.policy.normalize import FOLDS, folded
+from gateway.policy.problems import sentence
 
 PATTERN_MAX_CHARACTERS: Final = 2_000
 PROGRAM_MAX: Final = 50_000  # instructions; a counted repetition holds its part as often as it counts
@@ -22,7 +23,12 @@ _EMPTY: Final = "(?:)"
 
 
 class PatternRefused(ValueError):
-    """A sentence for whoever wrote the pattern."""
+    """For whoever wrote the pattern: a code of problems.SENTENCES, its facts, and as text the sentence."""
+
+    def __init__(self, code: str, **facts: str | int) -> None:
+        super().__init__(sentence(code, facts))
+        self.code = code
+        self.facts = facts
 
 
 class Prepared(NamedTuple):
@@ -50,14 +56,14 @@ def check_pattern(pattern: str) -> None:
         found = compiled(pattern)
     except re2.error as error:
         reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
-        raise PatternRefused(f"RE2 refuses it: {reason}. Look-around and back-references are not to be had.") from None
+        raise PatternRefused("pattern_refused", reason=reason) from None
     prepared = prepare(pattern)
     try:
         sizes = [found.programsize, *(compiled(part).programsize for part in prepared if part is not None)]
     except re2.error:
         sizes = [PROGRAM_MAX + 1]
     if max(sizes) > PROGRAM_MAX:
-        raise PatternRefused("it is too large; write smaller counts than {1,1000}, or * and +.")
+        raise PatternRefused("pattern_too_large")
 
 
 def prepare(pattern: str) -> Prepared:
@@ -65,7 +71,7 @@ def prepare(pattern: str) -> Prepared:
     node = _Parser(pattern).whole()
     first = node.first()
     if first.is_optional:
-        raise PatternRefused("it also matches nothing at all, and so everywhere; demand at least one character.")
+        raise PatternRefused("pattern_matches_nothing")
     return Prepared(node.source(), node.begins(), f"(?:{'|'.join(dict.fromkeys(first.sources))})")
 
 
@@ -243,7 +249,7 @@ class _Parser:
         return node
 
     def _refused(self) -> PatternRefused:
-        return PatternRefused(f"what begins at character {self._at + 1} is not understood; write it in another way.")
+        return PatternRefused("pattern_not_understood", place=self._at + 1)
 
     def _next_is(self, text: str) -> bool:
         return self._text.startswith(text, self._at)
@@ -257,7 +263,7 @@ class _Parser:
     def _choice(self, flags: _Flags) -> "_Node":
         self._depth += 1
         if self._depth > _DEPTH_MAX:
-            raise PatternRefused("its groups are nested too deep.")
+            raise PatternRefused("pattern_too_deep")
         parts: list[_Node] = []
         sequence: list[_Node] = []
         while self._at < len(self._text) and not self._next_is(")"):

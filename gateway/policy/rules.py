@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, Literal, get_args
 
 from gateway.policy.detectors import DETECTORS
 from gateway.policy.patterns import PATTERN_MAX_CHARACTERS, PatternRefused, check_pattern
+from gateway.policy.problems import Problem
 from gateway.policy.scripts import SCRIPTS
 
 Action = Literal["block", "redact", "flag"]
@@ -140,14 +141,6 @@ class Policy:
     is_readable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong in a rule. path: from the list of rules on, as in `[2].pattern`; text: a sentence for people."""
-
-    path: str
-    text: str
-
-
 class RulesRefused(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(f"rules{problem.path}: {problem.text}" for problem in problems))
@@ -160,19 +153,20 @@ def parse_rules(data: object, *, is_published: bool = False) -> tuple[Rule, ...]
     is_published: they were read before, so that patterns are not tried again, which takes half a millisecond each.
     """
     if not isinstance(data, list):
-        raise RulesRefused([Problem("", "must be a list of rules.")])
+        raise RulesRefused([Problem("", "not_a_list")])
     if len(data) > RULES_MAX:
-        raise RulesRefused([Problem("", f"has more than {RULES_MAX} rules; make it two policies.")])
+        raise RulesRefused([Problem("", "too_many_rules", {"most": RULES_MAX})])
     problems: list[Problem] = []
-    rules = [rule for at, entry in enumerate(data) if (rule := _rule(_Reader(entry, at, problems, is_published))) is not None]
+    read = ((at, _rule(_Reader(entry, at, problems, is_published))) for at, entry in enumerate(data))
+    rules = {at: rule for at, rule in read if rule is not None}
     names: set[str] = set()
-    for at, rule in enumerate(rules):
+    for at, rule in rules.items():
         if rule.name in names:
-            problems.append(Problem(f"[{at}].name", f'"{rule.name}" is the name of an earlier rule; choose another.'))
+            problems.append(Problem(f"[{at}].name", "name_taken", {"name": rule.name}))
         names.add(rule.name)
     if problems:
         raise RulesRefused(problems)
-    return tuple(rules)
+    return tuple(rules.values())
 
 
 class _Reader:
@@ -186,14 +180,14 @@ class _Reader:
         self._known = set[str]()
         self._before = len(problems)
         if not isinstance(entry, dict):
-            self.refuse("", "must be a mapping, like {kind: keywords, words: [...], where: [input], action: block}.")
+            self.refuse("", "not_a_mapping")
 
     @property
     def is_sound(self) -> bool:
         return len(self._problems) == self._before
 
-    def refuse(self, name: str, text: str) -> None:
-        self._problems.append(Problem(f"[{self.at}]" + (f".{name}" if name else ""), text))
+    def refuse(self, name: str, code: str, **facts: str | int) -> None:
+        self._problems.append(Problem(f"[{self.at}]" + (f".{name}" if name else ""), code, facts))
 
     def get(self, name: str) -> Any:
         self._known.add(name)
@@ -204,54 +198,54 @@ class _Reader:
         if value is None and default is not None:
             return default
         if value not in choices:
-            self.refuse(name, f"must be one of {', '.join(choices)}.")
+            self.refuse(name, "not_one_of", choices=", ".join(choices))
             return choices[0]
         return str(value)
 
     def flag(self, name: str) -> bool:
         value = self.get(name)
         if value is not None and not isinstance(value, bool):
-            self.refuse(name, "must be true or false.")
+            self.refuse(name, "not_a_flag")
         return value is True
 
     def number(self, name: str, most: int) -> int | None:
         value = self.get(name)
         if value is None or (type(value) is int and 1 <= value <= most):
             return value
-        self.refuse(name, f"must be a whole number from 1 to {most}.")
+        self.refuse(name, "not_a_number", most=most)
         return None
 
     def text(self, name: str, most: int) -> str:
         value = self.get(name)
         if not isinstance(value, str) or not value or len(value) > most:
-            self.refuse(name, f"must be a text of 1 to {most} characters.")
+            self.refuse(name, "not_a_text", most=most)
             return ""
         return value
 
-    def matching(self, name: str, form: re.Pattern[str], default: str, told: str) -> str:
+    def matching(self, name: str, form: re.Pattern[str], default: str, code: str) -> str:
         value = self.get(name)
         if value is None:
             return default
         if not isinstance(value, str) or form.fullmatch(value) is None:
-            self.refuse(name, told)
+            self.refuse(name, code)
             return default
         return value
 
     def texts(self, name: str, most: int, length: int = WORD_MAX_CHARACTERS) -> tuple[str, ...]:
         value = self.get(name)
         if not isinstance(value, list) or not 1 <= len(value) <= most:
-            self.refuse(name, f"must be a list of 1 to {most} texts.")
+            self.refuse(name, "not_texts", most=most)
             return ()
         for at, text in enumerate(value):
             if not isinstance(text, str) or not text.strip() or len(text) > length:
-                self.refuse(f"{name}[{at}]", f"must be a text of 1 to {length} characters.")
+                self.refuse(f"{name}[{at}]", "not_a_text", most=length)
         return tuple(text for text in value if isinstance(text, str))
 
     def some_of(self, name: str, choices: Sequence[str]) -> frozenset[str]:
         found = self.texts(name, len(choices))
         for at, text in enumerate(found):
             if text not in choices:
-                self.refuse(f"{name}[{at}]", f"must be one of {', '.join(choices)}.")
+                self.refuse(f"{name}[{at}]", "not_one_of", choices=", ".join(choices))
         return frozenset(found)
 
     def where(self, allowed: frozenset[str]) -> frozenset[str]:
@@ -260,22 +254,22 @@ class _Reader:
             return allowed
         value = [value] if isinstance(value, str) else value
         if not isinstance(value, list) or not value:
-            self.refuse("where", f"must be a list of {', '.join((*SIDES, *SURFACES))}.")
+            self.refuse("where", "where_not_a_list", choices=", ".join((*SIDES, *SURFACES)))
             return frozenset()
         found: set[str] = set()
         for at, name in enumerate(value):
             surfaces = SIDES.get(name) or frozenset({name}) if isinstance(name, str) else frozenset()
             if not surfaces or not surfaces <= frozenset(SURFACES):
-                self.refuse(f"where[{at}]", f"must be one of {', '.join((*SIDES, *SURFACES))}.")
+                self.refuse(f"where[{at}]", "not_one_of", choices=", ".join((*SIDES, *SURFACES)))
             elif not surfaces & allowed:
-                self.refuse(f"where[{at}]", f"a rule of this kind looks at {', '.join(sorted(allowed))} only.")
+                self.refuse(f"where[{at}]", "where_not_looked_at", choices=", ".join(sorted(allowed)))
             found |= surfaces & allowed
         return frozenset(found)
 
     def refuse_unknown(self) -> None:
         for name in self._entry:
             if name not in self._known:
-                self.refuse(str(name), f"is no field of such a rule. There are {', '.join(sorted(self._known))}.")
+                self.refuse(str(name), "no_such_field", choices=", ".join(sorted(self._known)))
 
 
 def _rule(reader: _Reader) -> Rule | None:
@@ -290,12 +284,11 @@ def _rule(reader: _Reader) -> Rule | None:
 
 
 def _common(reader: _Reader, *, allowed: frozenset[str] = INPUT | OUTPUT, redacts: bool = False) -> dict[str, Any]:
-    told = "must be 1 to 64 letters, digits, dots, dashes or underscores."
     action = reader.choice("action", ACTIONS)
     if action == "redact" and not redacts:
-        reader.refuse("action", "must be block or flag: a rule of this kind finds no span that could be masked.")
+        reader.refuse("action", "no_span_to_redact")
     return {
-        "name": reader.matching("name", _NAME, str(reader.at + 1), told),
+        "name": reader.matching("name", _NAME, str(reader.at + 1), "bad_name"),
         "where": reader.where(allowed),
         "action": action,
     }
@@ -303,11 +296,10 @@ def _common(reader: _Reader, *, allowed: frozenset[str] = INPUT | OUTPUT, redact
 
 def _spans(reader: _Reader, label: str) -> dict[str, Any]:
     common = _common(reader, redacts=True)
-    told = "must be a capital letter and up to 30 capital letters, digits or underscores."
     restore = reader.flag("restore")
     if restore and (common["action"] != "redact" or not common["where"] & INPUT):
-        reader.refuse("restore", "only what is redacted in the input can be restored in the answer.")
-    return {**common, "label": reader.matching("label", _LABEL, label, told), "restore": restore}
+        reader.refuse("restore", "nothing_to_restore")
+    return {**common, "label": reader.matching("label", _LABEL, label, "bad_label"), "restore": restore}
 
 
 def _keywords(reader: _Reader) -> Rule:
@@ -320,7 +312,7 @@ def _pattern(reader: _Reader) -> Rule:
         try:
             check_pattern(pattern)
         except PatternRefused as error:
-            reader.refuse("pattern", str(error))
+            reader.refuse("pattern", error.code, **error.facts)
     return Pattern(pattern=pattern, **_spans(reader, "REDACTED"))
 
 
@@ -333,10 +325,10 @@ def _size(reader: _Reader) -> Rule:
     names = ("max_characters", "max_messages", "max_images")
     bounds: dict[str, Any] = {name: reader.number(name, 1_000_000_000) for name in names}
     if reader.is_sound and not any(bounds.values()):
-        reader.refuse("", "must have max_characters, max_messages or max_images.")
+        reader.refuse("", "no_bound")
     common = _common(reader)
     if bounds["max_characters"] is None and not common["where"] & INPUT:
-        reader.refuse("where", "an answer has no messages and no images; give max_characters.")
+        reader.refuse("where", "answer_has_characters_alone")
     return Size(**bounds, **common)
 
 

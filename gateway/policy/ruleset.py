@@ -259,4 +259,4 @@ def _compiled(pattern: str) -> Any:
     try:
         return re2.compile(pattern.encode(), _options())
     except re2.error as error:
-        raise patterns.PatternRefused("RE2 refuses it, or all of them together are too large.") from error
+        raise patterns.PatternRefused("patterns_too_large") from error

@@ -20,6 +20,7 @@ import redis
 from gateway.routing import in_flight
 from gateway.routing.board import TRIAL_S, News
 from gateway.routing.ejection import Ejection
+from gateway.routing.known import Known
 from gateway.routing.verdicts import Verdict
 from usage.store import RedisError, StoreUnavailable
 
@@ -61,6 +62,16 @@ class Told:
     verdicts: Mapping[str, Verdict]
     ejections: Mapping[str, Ejection]
     probers: Mapping[str, str]
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """now_s: by Redis' clock. known: what was told of each backend, its calls left out. workers: that live."""
+
+    now_s: float
+    in_flight: Mapping[str, int]
+    known: Mapping[str, Known]
     workers: int
 
 
@@ -148,6 +159,23 @@ class Exchange:
             probers={name: owner.decode() if owner else self.worker for name, owner in zip(asked, owners, strict=True)},
             workers=sum(abs(age_s) <= in_flight.STALE_S for age_s in ages.values()),
         )
+
+
+def look(client: redis.Redis) -> Seen:
+    """What all workers have told, for people to see; one round trip. Raises RedisError."""
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    for key in (in_flight.KEY, VERDICTS, EJECTIONS):
+        pipe.hgetall(key)
+    (seconds, microseconds), workers, verdicts, ejections = pipe.execute()
+    now_s = seconds + microseconds / 1e6
+    told, held = _read(Verdict.from_dict, verdicts), _read(Ejection.from_dict, ejections)
+    return Seen(
+        now_s=now_s,
+        in_flight=in_flight.totals(workers, now_s=now_s),
+        known={name: Known(verdict=told.get(name), ejection=held.get(name)) for name in {*told, *held}},
+        workers=sum(abs(now_s - _at_s(body)) <= in_flight.STALE_S for body in workers.values()),
+    )
 
 
 def _encoded(record: Verdict | Ejection) -> bytes:

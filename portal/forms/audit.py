@@ -25,16 +25,22 @@ class _Day(forms.DateField):
 
 
 class AuditFilter(forms.Form):
-    """verb: also one that VERBS does not know. since, until: days of the tenant's time zone, both inclusive."""
+    """verb: also one that VERBS does not know. since, until: days of the tenant's time zone, both inclusive; the platform's
+    is UTC. tenant: of the platform's trail alone, which holds those of all tenants.
+    """
 
     verb = forms.CharField(label=gettext_lazy("What"), required=False, max_length=64, widget=forms.Select)
     person = forms.CharField(label=gettext_lazy("Who"), required=False, max_length=254)
+    target = forms.CharField(label=gettext_lazy("On what"), required=False, max_length=200)
     since = _Day(gettext_lazy("From"))
     until = _Day(gettext_lazy("Until"))
 
-    def __init__(self, *args: Any, tenant: Tenant, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, tenant: Tenant | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._zone = ZoneInfo(tenant.time_zone)
+        self._zone = ZoneInfo(tenant.time_zone if tenant else "UTC")
+        if tenant is None:
+            self.fields["tenant"] = forms.CharField(label=_("Tenant"), required=False, max_length=63)
+            self.order_fields(["tenant"])
         asked = str(self.data.get("verb", ""))[:64]
         verbs = VERBS if not asked or asked in VERBS else {**VERBS, asked: asked}
         self.fields["verb"].widget.choices = [("", _("Everything")), *verbs.items()]
@@ -57,6 +63,10 @@ class AuditFilter(forms.Form):
             events = events.filter(verb=asked["verb"])
         if asked["person"]:
             events = events.filter(actor_label__icontains=asked["person"])
+        if asked["target"]:
+            events = events.filter(target__icontains=asked["target"])
+        if asked.get("tenant"):
+            events = events.filter(tenant_slug=asked["tenant"])
         if asked["since"]:
             events = events.filter(created_at__gte=self._begin(asked["since"]))
         if asked["until"]:

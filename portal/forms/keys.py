@@ -28,7 +28,7 @@ TAIL_LENGTH: Final = 4  # of a hint, what people compare
 
 
 class FilterForm(forms.Form):
-    """q: part of a name, or a hint or its last four; state: "" for any."""
+    """q: part of a name, or a hint or its last four; state: "" for any; sort: see ORDERS of the view."""
 
     q = forms.CharField(
         label=gettext_lazy("Name, or last four characters of the key"),
@@ -45,6 +45,17 @@ class FilterForm(forms.Form):
             ("retiring", gettext_lazy("Retiring")),
             ("expired", gettext_lazy("Expired")),
             ("revoked", gettext_lazy("Revoked")),
+        ],
+    )
+    sort = forms.ChoiceField(
+        label=gettext_lazy("Order"),
+        required=False,
+        choices=[
+            ("", gettext_lazy("By name")),
+            ("used", gettext_lazy("Last used first")),
+            ("unused", gettext_lazy("Longest unused first")),
+            ("ends", gettext_lazy("Ending soonest first")),
+            ("new", gettext_lazy("Newest first")),
         ],
     )
 

@@ -1,12 +1,14 @@
 """What every profile shares. Values come from env.py; each has its unit, default and row in README."""
 
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from portal.settings import env
 
 BASE_DIR = env.PROJECT
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 SEKISHO_HOME = env.home()
 
 SECRET_KEY = env.secret("SEKISHO_SECRET_KEY")

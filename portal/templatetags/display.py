@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from django import template
 from django.utils import formats
@@ -9,7 +10,7 @@ from django.utils.translation import get_language
 
 from accounts.roles import Action
 from gateway.config.limits import plain
-from portal import wording
+from portal import measures, wording
 from portal.access import may
 from usage.money import units
 
@@ -25,8 +26,14 @@ def in_language(texts: Mapping[str, str] | None) -> str:
 
 @register.filter
 def in_words(name: str) -> str:
-    """A verb of the audit trail, or the name of a limit."""
+    """A verb of the audit trail, the name of a limit, the ending of a call."""
     return wording.in_words(name)
+
+
+@register.filter
+def rule_word(name: str) -> str:
+    """The kind or the action of a rule of a policy."""
+    return str(wording.KINDS.get(name) or wording.ACTIONS_SHORT.get(name) or name)
 
 
 @register.filter
@@ -39,6 +46,17 @@ def amount(value: int, limit_name: str) -> str:
     """What a limit counts: money in units of the currency, all else in whole numbers."""
     shown = Decimal(units(value)) if limit_name == "money_per_month" else value
     return formats.number_format(shown, use_l10n=True, force_grouping=True)
+
+
+@register.filter
+def as_seconds(value_ms: float | None) -> str:
+    return measures.seconds(value_ms)
+
+
+@register.filter
+def figure(value: Any) -> str:
+    """A whole number, or money as it stands."""
+    return number(value) if isinstance(value, int) else str(value)
 
 
 @register.filter

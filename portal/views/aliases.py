@@ -34,12 +34,14 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         aliases = aliases.select_related("deployment", "canary")
     published = ContentPolicy.objects.for_tenant(tenant).published()
     everywhere = {policy.name: policy.is_everywhere for policy in published}
+    of_platform = ContentPolicy.objects.published().filter(tenant=None, is_everywhere=True)
     page = Paginator(aliases, ALIASES_PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "tenant": tenant,
         "page": page,
         "aliases": [_shown(alias, [name for name, applies in everywhere.items() if applies]) for alias in page],
         "own_policies": everywhere.keys(),
+        "of_platform": list(of_platform.order_by("name").values_list("name", flat=True)),  # of its rules a tenant sees none
     }
     return render(request, "portal/aliases/list.html", context)
 

@@ -1,4 +1,6 @@
-"""The audit trail of a tenant: who did what from where, before and after; the same as a file for spreadsheets."""
+"""The audit trail of a tenant, or of the platform with all tenants: who did what from where, before and after; the same as a
+file for spreadsheets; and whether the chain of events is whole.
+"""
 
 import json
 from collections.abc import Iterator
@@ -6,20 +8,26 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from django.contrib import messages
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect, render
-from django.urls import reverse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from kombu.exceptions import OperationalError
 
+from accounts import audit
 from accounts.models import AuditEvent, Tenant
 from accounts.querysets import AuditEventQuerySet
 from accounts.roles import Action
-from portal.access import person, require
+from portal.access import by, operator, person
+from portal.celery import app
 from portal.changes import Change, changes, masked
 from portal.forms.audit import AuditFilter
+from portal.holders import held, url_of
 from portal.spreadsheet import lines
 
+WALKED_AT_ONCE: Final = 20_000  # events; checking them takes about two seconds
 ROWS_PER_PAGE: Final = 50
 ROWS_AT_ONCE: Final = 500
 OPEN_MAX: Final = 6  # a longer list of changes is closed until it is asked for
@@ -44,32 +52,81 @@ class Page:
     older: str | None
 
 
-@require(Action.VIEW_AUDIT)
-def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    form = AuditFilter(request.GET, tenant=tenant)
-    asked = form.narrowed(AuditEvent.objects.for_tenant(tenant)) if form.is_valid() else None
+@held(Action.VIEW_AUDIT)
+def index(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
+    form = AuditFilter(request.GET, tenant=holder)
+    asked = form.narrowed(_events(holder)) if form.is_valid() else None
     context = {
-        "tenant": tenant,
+        **_context(holder),
         "form": form,
         "page": None if asked is None else _page(request, asked),
         "is_narrow": asked is not None and form.is_narrow,
         "query": _query(request),
+        "verified": None if holder else AuditEvent.objects.filter(verb=audit.VERIFIED).first(),
     }
     return render(request, "portal/audit/list.html", context)
 
 
-@require(Action.VIEW_AUDIT)
-def download(request: HttpRequest, tenant: Tenant) -> HttpResponseBase:
-    """What the filters of the page leave, all of it, newest first. Times are the tenant's."""
-    form = AuditFilter(request.GET, tenant=tenant)
+@held(Action.VIEW_AUDIT)
+def show(request: HttpRequest, holder: Tenant | None, sequence: int) -> HttpResponse:
+    event = get_object_or_404(_events(holder), sequence=min(sequence, SEQUENCE_MAX))
+    context = {**_context(holder), "event": event, "entry": _entry(event, is_operator=person(request).is_operator)}
+    return render(request, "portal/audit/show.html", context)
+
+
+@held(Action.VIEW_AUDIT)
+def download(request: HttpRequest, holder: Tenant | None) -> HttpResponseBase:
+    """What the filters of the page leave, all of it, newest first. Times are the tenant's; the platform's are in UTC."""
+    form = AuditFilter(request.GET, tenant=holder)
     if not form.is_valid():
-        return redirect(f"{reverse('audit', args=[tenant.slug])}?{_query(request)}")
-    zone, is_operator = ZoneInfo(tenant.time_zone), person(request).is_operator
-    events = _each(form.narrowed(AuditEvent.objects.for_tenant(tenant)))
-    rows = (_cells(event, zone, is_operator=is_operator) for event in events)
-    answer = StreamingHttpResponse(lines(HEAD, rows), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="audit-{tenant.slug}.csv"'
+        return redirect(f"{url_of(holder, 'audit')}?{_query(request)}")
+    zone, is_operator = ZoneInfo(holder.time_zone if holder else "UTC"), person(request).is_operator
+    events = _each(form.narrowed(_events(holder)))
+    head = HEAD if holder else (*HEAD, "tenant")
+    rows = ([*_cells(event, zone, is_operator=is_operator), event.tenant_slug][: len(head)] for event in events)
+    answer = StreamingHttpResponse(lines(head, rows), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="audit-{holder.slug if holder else "platform"}.csv"'
     return answer
+
+
+@operator(methods=("POST",))
+def verify(request: HttpRequest) -> HttpResponse:
+    """Walk along the chain: a short one at once, a long one in the worker. What was found is an event of its own."""
+    last = AuditEvent.objects.values_list("sequence", flat=True).first() or 0
+    if last <= WALKED_AT_ONCE:
+        _tell(request, audit.verify_and_record(**by(request)))
+        return redirect("admin_audit")
+    who = by(request)
+    try:
+        sent = (str(person(request).pk), who.get("address"), who.get("request_id", ""))
+        app.send_task("portal.tasks.verify_audit", sent, retry=False)
+    except OperationalError:
+        messages.error(request, _("The queue of jobs cannot be reached just now. Try again in a minute."))
+    else:
+        messages.success(request, _("The trail is long: the worker checks it, and what it finds will stand here."))
+    return redirect("admin_audit")
+
+
+def _tell(request: HttpRequest, found: audit.Chain) -> None:
+    if found.broken_at is None:
+        messages.success(request, _("The chain is whole up to event %(number)d.") % {"number": found.up_to})
+    elif found.is_missing:
+        messages.error(request, _("The chain is broken: event %(number)d is missing.") % {"number": found.broken_at})
+    else:
+        facts = {"number": found.broken_at}
+        messages.error(request, _("The chain is broken: event %(number)d is not what was recorded there.") % facts)
+
+
+def _events(holder: Tenant | None) -> AuditEventQuerySet:
+    return AuditEvent.objects.all() if holder is None else AuditEvent.objects.for_tenant(holder)
+
+
+def _context(holder: Tenant | None) -> dict[str, Any]:
+    return {
+        "tenant": holder,
+        "holder": holder.name if holder else _("The platform"),
+        "zone": ZoneInfo(holder.time_zone if holder else "UTC"),
+    }
 
 
 def _page(request: HttpRequest, events: AuditEventQuerySet) -> Page:

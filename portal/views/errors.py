@@ -28,6 +28,18 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
     )
 
 
+def viewing_only(request: HttpRequest) -> HttpResponse:
+    return _page(
+        request,
+        status=403,
+        title=_("You are only looking"),
+        explanation=_(
+            "You see this tenant as its members do, and can change nothing; nothing was changed. "
+            "Stop viewing first, by the button at the top of the tenant's pages."
+        ),
+    )
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _page(
         request,

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import F, Q
+from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -21,13 +22,25 @@ from accounts.keys import PATTERN
 from accounts.models import ApiKey, Tenant
 from accounts.roles import Action
 from accounts.scopes import CHAT
-from gateway.models import ModelAlias
+from gateway.config import limit_changes
+from gateway.models import Limit, ModelAlias
 from portal import snippets
 from portal.access import by, may, require
 from portal.forms.keys import EXPIRY_DEFAULT, TAIL_LENGTH, FilterForm, RevokeForm, RotateForm, TermsForm
+from portal.forms.limits import LimitsForm
+from portal.last_use import freshen
+from portal.standing import Standing, standings, standings_of, tightest
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 ROWS_PER_PAGE: Final = 50
+# Revoked keys last: they are history.
+ORDERS: Final[dict[str, tuple[str | OrderBy, ...]]] = {
+    "": ("name", "created_at"),
+    "used": (F("last_used_at").desc(nulls_last=True), "name"),
+    "unused": (F("last_used_at").asc(nulls_first=True), "name"),
+    "ends": (F("expires_at").asc(nulls_last=True), "name"),
+    "new": ("-created_at",),
+}
 
 
 @require(Action.VIEW)
@@ -44,13 +57,14 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         rows = rows.filter(Q(name__icontains=q) | (Q(hint__iendswith=q) if len(q) >= TAIL_LENGTH else Q()))
     if state:
         rows = rows.in_state(state)
-    # Revoked keys last: they are history.
-    rows = rows.order_by(F("revoked_at").desc(nulls_first=True), "name", "created_at")
+    rows = rows.order_by(F("revoked_at").desc(nulls_first=True), *ORDERS[form.cleaned_data.get("sort", "")])
+    page = Paginator(rows.prefetch_related("limits"), ROWS_PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "tenant": tenant,
         "form": form,
         "is_filtered": bool(q or state),
-        "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
+        "page": page,
+        "rows": _rows(tenant, list(page.object_list)),
         "may_manage": may(request, tenant, Action.MANAGE_KEYS),
     }
     return render(request, "portal/keys/list.html", context)
@@ -61,24 +75,27 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
 def new(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """A POST that only asks for the words makes nothing."""
     form = TermsForm(request.POST or None, tenant=tenant, binds_policies=may(request, tenant, Action.MANAGE_POLICIES))
-    if request.method == "POST" and form.is_valid() and "say" not in request.POST:
+    limited = _limits_form(request, tenant)
+    if request.method == "POST" and form.is_valid() & limited.is_valid() and "say" not in request.POST:
         try:
-            key, text = issuing.issue(tenant, form.terms, **by(request))
+            key, text = limit_changes.issue_key(tenant, form.terms, limited.wanted, **by(request))
         except issuing.IssuingError as error:
             form.refuse(error)
         else:
             return _handed_over(request, key, text)
     begun = issuing.Terms("", expires_at=timezone.now() + timedelta(days=int(EXPIRY_DEFAULT)))
-    return _form(request, tenant, form, {"said": begun})
+    return _form(request, tenant, form, limited, {"said": begun})
 
 
 @require(Action.VIEW)
 def show(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     key = _key(tenant, pk)
+    freshen(key, _old(key))
     context = {
         "tenant": tenant,
         "key": key,
-        "limits": key.limits.order_by("name"),
+        "old": _old(key),
+        "standings": standings(tenant, list(key.limits.order_by("name"))),
         "may_manage": may(request, tenant, Action.MANAGE_KEYS),
     }
     return render(request, "portal/keys/show.html", context)
@@ -92,16 +109,17 @@ def edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
         return redirect("key", tenant.slug, key.pk)
     binds_policies = may(request, tenant, Action.MANAGE_POLICIES)
     form = TermsForm(request.POST or None, tenant=tenant, key=key, binds_policies=binds_policies)
-    if request.method == "POST" and form.is_valid() and "say" not in request.POST:
+    limited = _limits_form(request, tenant, key)
+    if request.method == "POST" and form.is_valid() & limited.is_valid() and "say" not in request.POST:
         try:
-            changed = issuing.revise(key, form.terms, **by(request))
+            changed = limit_changes.revise_key(key, form.terms, limited.wanted, **by(request))
         except issuing.IssuingError as error:
             form.refuse(error)
         else:
             done = _("Changed: it counts for every call that begins from now on.") if changed else _("Nothing was changed.")
             messages.success(request, done)
             return redirect("key", tenant.slug, key.pk)
-    return _form(request, tenant, form, {"said": key, "key": key})
+    return _form(request, tenant, form, limited, {"said": key, "key": key})
 
 
 @require(Action.MANAGE_KEYS, methods=READ_AND_POST)
@@ -116,6 +134,7 @@ def rotate(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
             form.add_error(None, error.message)
         else:
             return _handed_over(request, made, text, old=key)
+    freshen(key)
     return render(request, "portal/keys/rotate.html", {"tenant": tenant, "key": key, "form": form})
 
 
@@ -128,19 +147,52 @@ def revoke(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
         told = _("Revoked: this key is refused from now on.") if done else _("This key was revoked before.")
         messages.success(request, told)
         return redirect("key", tenant.slug, key.pk)
+    freshen(key)
     return render(request, "portal/keys/revoke.html", {"tenant": tenant, "key": key, "form": form})
 
 
-def _form(request: HttpRequest, tenant: Tenant, form: TermsForm, context: dict[str, Any]) -> HttpResponse:
+@require(Action.VIEW)
+def first_use(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
+    """Was the key used? And when was the one it replaces last used? A part of the page on which the key is shown once."""
+    key = _key(tenant, pk)
+    freshen(key, _old(key))
+    return render(request, "portal/keys/_first_use.html", {"tenant": tenant, "key": key, "old": _old(key)})
+
+
+def _form(request: HttpRequest, tenant: Tenant, form: TermsForm, limited: LimitsForm, context: dict[str, Any]) -> HttpResponse:
     """said: the terms the form begins with; in their place those it says now, None while it does not say any."""
+    context["said_limits"] = context["key"].limits.order_by("name") if "key" in context else ()
     if form.is_bound:
-        context["said"] = form.said
-    return render(request, "portal/keys/form.html", {"tenant": tenant, "form": form, **context})
+        context["said"], context["said_limits"] = None, ()
+        if form.said and limited.is_valid():
+            context["said"], context["said_limits"] = form.said, limited.wanted
+    return render(request, "portal/keys/form.html", {"tenant": tenant, "form": form, "limited": limited, **context})
+
+
+def _limits_form(request: HttpRequest, tenant: Tenant, key: ApiKey | None = None) -> LimitsForm:
+    """A key's own limits: never above the tenant's. Who may not set them sends the form without them."""
+    held = [limit.configured for limit in key.limits.all()] if key else []
+    ceilings = {limit.name: limit.max for limit in tenant.limits.all() if limit.mode == Limit.Mode.ENFORCE}
+    is_editable = may(request, tenant, Action.MANAGE_SETTINGS)
+    return LimitsForm(request.POST or None, held=held, ceilings=ceilings, is_editable=is_editable)
+
+
+def _rows(tenant: Tenant, keys: list[ApiKey]) -> list[tuple[ApiKey, Standing | None]]:
+    """Each key, and its limit that is used most."""
+    limits = [(tenant, list(key.limits.all())) for key in keys]
+    return [(key, tightest(told)) for key, told in zip(keys, standings_of(limits), strict=True)]
+
+
+def _old(key: ApiKey) -> ApiKey | None:
+    """The key it replaces, while that one still works."""
+    old: ApiKey | None = getattr(key, "predecessor", None)
+    return old if old is not None and old.state == "retiring" else None
 
 
 @sensitive_variables("text")
 def _handed_over(request: HttpRequest, key: ApiKey, text: str, *, old: ApiKey | None = None) -> HttpResponse:
     url = snippets.base_url(settings.GATEWAY_PUBLIC_URL)
+    freshen(old)
     names = ModelAlias.objects.filter(tenant=key.tenant).order_by("name").values_list("name", flat=True)
     alias = next((name for name in names if key.aliases is None or name in key.aliases), None) if CHAT in key.scopes else None
     context: dict[str, Any] = {"tenant": key.tenant, "key": key, "text": text, "old": old, "base_url": url}

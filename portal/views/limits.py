@@ -1,6 +1,6 @@
 """Every limit on a tenant, its aliases and its keys, and how much of it is used."""
 
-from typing import Final
+from typing import Any, Final
 
 from django.core.paginator import Paginator
 from django.db.models import Case, Q, Value, When
@@ -11,16 +11,30 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from accounts.roles import Action
-from gateway.models import Limit
-from portal.access import require
+from gateway.models import Limit, ModelAlias
+from portal.access import person, require
 from portal.standing import standings
 from usage.limits import NAMES
 
 ROWS_PER_PAGE: Final = 50
+ALIASES_SHOWN: Final = 100
 
 
 @require(Action.VIEW)
 def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    context = _shown(request, tenant)
+    if person(request).is_operator:
+        context["aliases"] = ModelAlias.objects.filter(tenant=tenant).order_by("name")[:ALIASES_SHOWN]
+    return render(request, "portal/limits/list.html", context)
+
+
+@require(Action.VIEW)
+def part(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    """What of the page changes by itself."""
+    return render(request, "portal/limits/_live.html", _shown(request, tenant))
+
+
+def _shown(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
     unexpired = Q(key__expires_at=None) | Q(key__expires_at__gt=timezone.now())
     live = Q(key=None) | (Q(key__revoked_at=None) & unexpired)
     whose = Case(When(tenant__isnull=False, then=0), When(alias__isnull=False, then=1), default=2)
@@ -29,10 +43,9 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     rows = Limit.objects.for_tenant(tenant).filter(live).select_related("alias", "key")
     page = Paginator(rows.order_by(whose, named, "key_id", kind), ROWS_PER_PAGE).get_page(request.GET.get("page"))
     shown = standings(tenant, list(page.object_list))
-    context = {
+    return {
         "tenant": tenant,
         "page": page,
         "standings": shown,
         "is_untold": any(standing.state is None for standing in shown),
     }
-    return render(request, "portal/limits/list.html", context)

@@ -24,7 +24,7 @@ from accounts.second_factor import has_second_factor
 from portal import letters
 from portal.access import by, may, person, require
 from portal.forms.members import InviteForm, MemberFilter, RoleForm
-from portal.wording import ACTIONS
+from portal.wording import MEMBERS_MAY
 
 POST: Final = ("POST",)
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
@@ -195,4 +195,4 @@ def _rank() -> Case:
 
 
 def _rights() -> list[Right]:
-    return [Right(str(ACTIONS[action]), [(str(role.label), action in ALLOWED[role]) for role in Role]) for action in Action]
+    return [Right(str(MEMBERS_MAY[action]), [(str(role.label), action in ALLOWED[role]) for role in Role]) for action in Action]

@@ -1,26 +1,32 @@
-"""The tenants a person may see, and the page of one: how to call it, its aliases, its keys."""
+"""The tenants a person may see, and the first page of one: how it was used lately, or the way to its first call."""
 
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.models import ApiKey, Tenant
+from accounts.models import Tenant
 from accounts.roles import Action
 from gateway.models import ModelAlias
-from portal import snippets
+from portal import overview, snippets, viewing
 from portal.access import may, person, require, signed_in
+from usage.series import buckets
 
 ROWS_PER_PAGE: Final = 50
 
 
 @signed_in()
 def home(request: HttpRequest) -> HttpResponse:
-    """The only tenant at once, else the list."""
+    """The only tenant at once, else the list. Operators have a list of their own."""
+    viewed = viewing.viewed(request)
+    if viewed is not None:
+        return redirect("tenant", viewed.slug)
+    if person(request).is_operator:
+        return redirect("admin_tenants")
     page = Paginator(Tenant.objects.visible_to(person(request)), ROWS_PER_PAGE).get_page(request.GET.get("page"))
     if page.paginator.count == 1:
         return redirect("tenant", page[0].slug)
@@ -29,21 +35,35 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require(Action.VIEW)
 def show(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    user = person(request)
-    aliases = ModelAlias.objects.filter(tenant=tenant).order_by("name")
-    if user.is_operator:  # what backs an alias is nobody else's to know
-        aliases = aliases.select_related("deployment")
-    # Revoked keys last: they are history.
-    keys = ApiKey.objects.for_tenant(tenant).order_by(F("revoked_at").desc(nulls_first=True), "name", "created_at")
-    context = {
-        "tenant": tenant,
-        "has_other_tenants": Tenant.objects.visible_to(user).exclude(pk=tenant.pk).exists(),
-        "aliases": aliases,
-        "page": Paginator(keys, ROWS_PER_PAGE).get_page(request.GET.get("page")),
-        "may_manage_keys": lambda: may(request, tenant, Action.MANAGE_KEYS),  # asked where there is no key alone
-        **_first_call(aliases[0].name if aliases else None),
+    """The last 24 hours; before anything was used, the way to the first call."""
+    others = Tenant.objects.visible_to(person(request)).exclude(pk=tenant.pk)
+    has_others = viewing.viewed(request) is None and others.exists()
+    context: dict[str, Any] = {"tenant": tenant, "has_other_tenants": has_others}
+    if overview.has_usage(tenant):
+        return render(request, "portal/tenants/show.html", context | overview.context(tenant, timezone.now()))
+    alias = ModelAlias.objects.filter(tenant=tenant).order_by("name").values_list("name", flat=True).first()
+    context |= {
+        "steps": overview.steps(tenant),
+        "may_manage_keys": may(request, tenant, Action.MANAGE_KEYS),
+        **_first_call(alias),
     }
-    return render(request, "portal/tenants/show.html", context)
+    return render(request, "portal/tenants/begin.html", context)
+
+
+@require(Action.VIEW)
+def now(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    """The live part of the page, renewed while it is looked at. Where the first call came meanwhile: the page anew."""
+    if request.GET.get("of") == "steps":
+        steps = overview.steps(tenant)
+        may_manage = may(request, tenant, Action.MANAGE_KEYS)
+        context = {"tenant": tenant, "steps": steps, "may_manage_keys": may_manage}
+        answer = render(request, "portal/tenants/_steps.html", context)
+        if steps.has_usage:
+            answer["HX-Refresh"] = "true"
+        return answer
+    here, before = overview.now_and_before(tenant, timezone.now())
+    cards = overview.cards(here, buckets(here), buckets(before))
+    return render(request, "portal/tenants/_cards.html", {"tenant": tenant, "cards": cards})
 
 
 def _first_call(alias: str | None) -> dict[str, str]:

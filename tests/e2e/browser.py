@@ -1,141 +1,78 @@
-"""A headless Chromium, driven over its debugging pipe (one JSON message a NUL): no driver package is needed.
+"""A headless Chromium as people have it set: language, theme, width. What every page must keep is asked of each at once."""
 
-Protocol: https://chromedevtools.github.io/devtools-protocol/ (Target, Page, Runtime, Emulation, Network, Log).
-"""
-
-import base64
-import fcntl
-import json
 import os
-import select
+import re
 import shutil
-import signal
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, sync_playwright
+
+from accounts.models import User
+from tests.conftest import PASSWORD
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ANSWER_S = 60.0
-FLAGS = [
-    "--headless",
-    "--no-sandbox",  # the tests may run as root
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--remote-debugging-pipe",  # reads from descriptor 3, writes to 4
-]
+SCREENSHOTS = os.environ.get("SEKISHO_SCREENSHOTS")  # a folder, for eyes
+WIDE, PHONE = 1280, 390
+PATIENCE_MS = 60_000
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+AXE_OPTIONS = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    "resultTypes": ["violations"],
+}
 
 
-class Browser:
-    """One page of one browser. Ends with close(); every wait has an upper bound and fails loudly."""
+class Window:
+    """One person's window. complaints: what the console and the content security policy said, of pages that were found."""
 
-    def __init__(self, profile: Path) -> None:
-        assert CHROMIUM
-        theirs_in, self._out = _pipe()
-        self._in, theirs_out = _pipe()
-        self._pid = os.posix_spawn(
-            CHROMIUM,
-            [CHROMIUM, *FLAGS, f"--user-data-dir={profile}"],
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, theirs_in, 3),
-                (os.POSIX_SPAWN_DUP2, theirs_out, 4),
-                (os.POSIX_SPAWN_OPEN, 2, str(profile / "chromium.log"), os.O_CREAT | os.O_WRONLY, 0o600),
-            ],
-            setsid=True,
+    def __init__(self, page: Page, base_url: str, name: str) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self._base_url = base_url
+        self._name = name
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def open(self, path: str) -> None:
+        self.page.goto(self._base_url + path)
+
+    @property
+    def path(self) -> str:
+        return str(self.page.evaluate("location.pathname"))
+
+    def sign_in(self, user: User, password: str = PASSWORD) -> None:
+        self.open("/sign-in/")
+        self.page.fill("[name=username]", user.email)
+        self.page.fill("[name=password]", password)
+        with self.page.expect_navigation():
+            self.page.click("form:has([name=password]) .primary")
+
+    def assert_sound(self) -> None:
+        """Nothing hangs over the edge, axe finds nothing, the console is silent."""
+        where = f"{self.path} {self._name}"
+        if SCREENSHOTS:
+            name = re.sub(r"[^a-z0-9]+", "-", f"{self.path}{self._name}").strip("-")
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+        assert self.page.evaluate(OVERFLOW) <= 0, where
+        found = Axe().run(self.page, options=AXE_OPTIONS).response["violations"]
+        told = [f"{item['id']}: {node['html'][:200]} {node['failureSummary']}" for item in found for node in item["nodes"]]
+        assert told == [], f"{where}: {told}"
+        assert self.complaints == [], f"{where}: {self.complaints}"
+
+
+@contextmanager
+def windows(base_url: str, *, language: str = "en", theme: str = "light", width: int = WIDE) -> Iterator[Window]:
+    """A browser with one window, as a person who set nothing in the portal itself."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(
+            locale={"ja": "ja-JP", "en": "en-US"}[language],
+            color_scheme="dark" if theme == "dark" else "light",
+            viewport={"width": width, "height": 900},
+            permissions=["clipboard-read", "clipboard-write"],
         )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._buffer = b""
-        self._sent = 0
-        self._session: str | None = None
-        self.complaints: list[str] = []  # what the console and the content security policy said
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
-
-    def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command and its answer; events that come in between are looked through."""
-        self._sent += 1
-        message: dict[str, Any] = {"id": self._sent, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        answer = self._await(lambda m: m.get("id") == self._sent, method)
-        assert "error" not in answer, f"{method}: {answer['error']}"
-        result: dict[str, Any] = answer["result"]
-        return result
-
-    def open(self, url: str, *, width: int, height: int = 900) -> None:
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.complaints.clear()
-        self.send("Page.navigate", url=url)
-        self.await_load()
-
-    def await_load(self) -> None:
-        self._await(lambda m: m.get("method") == "Page.loadEventFired", "load")
-
-    def prefer(self, scheme: str) -> None:
-        """What the system asks for: light or dark."""
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-    def evaluate(self, script: str) -> Any:
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
-
-    def await_true(self, script: str) -> None:
-        deadline = time.monotonic() + ANSWER_S
-        while not self.evaluate(script):
-            assert time.monotonic() < deadline, f"never true: {script}"
-
-    def set_cookie(self, url: str, name: str, value: str) -> None:
-        self.send("Network.setCookie", url=url, name=name, value=value)
-
-    def screenshot(self, path: Path) -> None:
-        """The whole page, not only what fits the window."""
-        picture = self.send("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(picture["data"]))
-
-    def close(self) -> None:
-        os.close(self._out)
-        os.close(self._in)
-        with suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-
-    def _await(self, wanted: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        deadline = time.monotonic() + ANSWER_S
-        while True:
-            while b"\0" not in self._buffer:
-                left_s = deadline - time.monotonic()
-                assert left_s > 0, f"Chromium gave no answer to {what}"
-                if select.select([self._in], [], [], left_s)[0]:
-                    piece = os.read(self._in, 1 << 20)
-                    assert piece, f"Chromium ended during {what}"
-                    self._buffer += piece
-            text, _, self._buffer = self._buffer.partition(b"\0")
-            message = json.loads(text)
-            self._note(message)
-            if wanted(message):
-                return dict(message)
-
-    def _note(self, message: dict[str, Any]) -> None:
-        if message.get("method") == "Log.entryAdded":
-            entry = message["params"]["entry"]
-            self.complaints.append(f"{entry['text']} {entry.get('url', '')}")
-        elif message.get("method") == "Runtime.exceptionThrown":
-            self.complaints.append(str(message["params"]["exceptionDetails"]))
-
-
-def _pipe() -> tuple[int, int]:
-    """Ends for reading and for writing, above 10: neither may be 3 or 4 itself while they are put there in the child."""
-    ends = os.pipe()
-    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends)
-    for end in ends:
-        os.close(end)
-    return read, write
+        yield Window(context.new_page(), base_url, f" {language} {theme} {width}")
+        browser.close()

@@ -145,7 +145,7 @@ def test_no_limit_yet_says_so_and_asks_nobody(signed_in: SignedIn, acme_viewer: 
     page = page_of(signed_in(acme_viewer))
     assert "Calls of this tenant are not limited." in page
     assert "cannot be told" not in page
-    assert "manage.py apply" in page_of(signed_in(operator))
+    assert 'href="/admin/tenants/acme/limits/"' in page_of(signed_in(operator))
 
 
 @pytest.mark.usefixtures("quota")

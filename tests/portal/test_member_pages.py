@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 from accounts import inviting, issuing
 from accounts.models import AuditEvent, Invitation, Membership, Tenant, User
 from accounts.roles import ALLOWED, Action, Role
-from portal.wording import ACTIONS
+from portal.wording import MEMBERS_MAY
 
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
@@ -58,13 +58,13 @@ def member_of(tenant: Tenant, user: User) -> Membership:
 
 
 def test_every_right_has_words() -> None:
-    assert set(ACTIONS) == set(Action)
+    assert set(MEMBERS_MAY) == set(Action)
 
 
 def test_the_table_of_roles_says_what_the_matrix_says(signed_in: SignedIn, acme_viewer: User) -> None:
     page = page_of(signed_in(acme_viewer))
     rows = re.findall(r'<th role="rowheader" scope="row">([^<]*)</th>(.*?)</tr>', page, re.DOTALL)
-    assert [unescape(words) for words, _cells in rows] == [str(words) for words in ACTIONS.values()]
+    assert [unescape(words) for words, _cells in rows] == [str(words) for words in MEMBERS_MAY.values()]
     for (_words, cells), action in zip(rows, Action, strict=True):
         assert ["Can" in text_of(cell).split() for cell in cells.split("</td>")[:-1]] == [
             action in ALLOWED[role] for role in Role

@@ -57,7 +57,7 @@ def test_no_policy_yet_says_what_to_do(signed_in: SignedIn, acme: Tenant, acme_a
 
 def test_a_policy_is_made_drafted_published_and_rolled_back(signed_in: SignedIn, acme: Tenant, acme_admin: User) -> None:
     client = signed_in(acme_admin)
-    assert 'name="rules"' in post(client, "/t/acme/policies/new/", name="no-names", is_everywhere="on")
+    assert 'name="blocks"' in post(client, "/t/acme/policies/new/", name="no-names", is_everywhere="on")
     made = ContentPolicy.objects.get(tenant=acme, name="no-names")
     assert made.is_everywhere
     for number in (1, 2):

@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import issuing
-from accounts.models import ApiKey, Tenant, User
+from accounts.models import ApiKey, Membership, Tenant, User
 from accounts.roles import Role
 from gateway.models import Deployment, ModelAlias
 from tests.conftest import PASSWORD
@@ -57,12 +57,17 @@ def test_home_lists_just_the_tenants_of_a_member(signed_in: SignedIn, acme_viewe
     assert re.findall(r'href="/t/([^/]*)/"', page) == ["acme", "globex"]
 
 
-def test_home_lists_all_tenants_to_an_operator_in_pages(signed_in: SignedIn, operator: User) -> None:
-    Tenant.objects.bulk_create(Tenant(slug=f"tenant-{n:03}", name=f"Tenant {n}") for n in range(60))
-    client = signed_in(operator)
+def test_home_lists_a_members_tenants_in_pages(signed_in: SignedIn, acme_viewer: User) -> None:
+    made = Tenant.objects.bulk_create(Tenant(slug=f"tenant-{n:03}", name=f"Tenant {n}") for n in range(59))
+    acme_viewer.memberships.bulk_create(Membership(user=acme_viewer, tenant=tenant, role=Role.VIEWER) for tenant in made)
+    client = signed_in(acme_viewer)
     assert page_of(client, "/").count('href="/t/') == 50
     assert page_of(client, "/?page=2").count('href="/t/') == 10
     assert page_of(client, "/?page=nonsense").count('href="/t/') == 50
+
+
+def test_home_leads_an_operator_to_all_tenants(signed_in: SignedIn, operator: User) -> None:
+    assert signed_in(operator).get("/")["location"] == "/admin/tenants/"
 
 
 def test_person_without_a_tenant_learns_what_to_do(client: Client, signed_in: SignedIn) -> None:

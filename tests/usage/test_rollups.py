@@ -108,3 +108,18 @@ def test_rollup_rows_are_updated_in_place(acme: Tenant) -> None:
         for _ in range(10):
             ledger.post([event(acme, NOON)])
         assert [after - count for after, count in zip(updates(), before, strict=True)] == [9, 9]
+
+
+def test_calls_of_one_status_are_told_apart_by_their_ending(acme: Tenant) -> None:
+    lost = event(acme, NOON, outcome="lost")
+    ledger.post([
+        event(acme, NOON),
+        lost,
+        event(acme, NOON, request_id=lost.request_id, part=1, prompt_tokens=5, completion_tokens=1),
+        event(acme, NOON, outcome="client_left", error_code="client_left"),
+        event(acme, NOON, outcome="completed", error_code="content_blocked"),
+        event(acme, NOON, outcome="timeout"),
+    ])  # fmt: skip
+    for model in (MinuteRollup, HourRollup, DayRollup):
+        rows = {row.ending: (row.requests, row.completion_tokens) for row in model.objects.all()}
+        assert rows == {"completed": (1, 20), "client_left": (1, 20), "failed": (2, 41), "blocked": (1, 20)}

@@ -3,3 +3,5 @@
 DATE_FORMAT = "Y/m/d"
 TIME_FORMAT = "H:i"
 DATETIME_FORMAT = "Y/m/d H:i"
+MONTH_DAY_FORMAT = "n/j"
+YEAR_MONTH_FORMAT = "Y/m"

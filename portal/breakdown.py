@@ -1,0 +1,194 @@
+"""A question about usage, answered as a page shows it: one chart, and a table of what the total is made of."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final
+
+from django.utils.translation import gettext as _
+
+from accounts.models import ApiKey, Tenant
+from portal.charts import SERIES_MOST, Chart, Series, chart, whole_moment
+from portal.forms.usage import Period, UsageFilter
+from portal.measures import MEASURES, Measure, percent, whole
+from portal.wording import ENDINGS
+from usage.money import units
+from usage.series import Asked, Dimension, Row, Sums, buckets, every_row, totals
+
+# What the table can be sorted by, in the order of its columns.
+COLUMNS: Final = ("requests", "prompt", "completion", "errors", "refused", "blocked", "first_p95", "cost")
+HEAD: Final = (
+    "start", "end", "group", "name", "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "errors", "refused",
+    "blocked", "first_token_p50_ms", "first_token_p95_ms", "cost",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One value of the dimension. place: from 0, the colour it is drawn in; None: it is among the others."""
+
+    name: str
+    label: str
+    sums: Sums
+    cells: Sequence[str]
+    share: str
+    place: int | None
+
+    @property
+    def css(self) -> str:
+        return "series-other" if self.place is None else f"series-{self.place + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """change: against the time that is compared with, "" where none is or it had nothing."""
+
+    measure: Measure
+    chart: Chart
+    entries: Sequence[Entry]
+    total: Sums
+    total_shown: str
+    total_cells: Sequence[str]
+    before_shown: str
+    change: str
+    sort: str
+    start: datetime
+    end: datetime
+
+
+def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "") -> Board:
+    """Five queries, six with a comparison's two. sort: one of COLUMNS or `name`, with a minus for the largest first."""
+    asked, dimension, measure = form.asked(tenant_ids), form.dimension, MEASURES[form.measure]
+    edges = asked.edges
+    found = totals(asked, dimension)
+    total = sum(found.values(), Sums())
+    of_s = edges[-1].timestamp() - edges[0].timestamp()
+    ranked = sorted(found, key=lambda name: (-_rank(measure, found[name], of_s), name))
+    drawn = [name for name in ranked if _rank(measure, found[name], of_s)][:SERIES_MOST]
+    labels = labels_of(dimension, found)
+    rows = buckets(asked, dimension, drawn=drawn) if dimension else buckets(asked)
+    before, before_total = _before(form, tenant_ids, measure)
+    value, value_before = measure.of(total, of_s), measure.of(before_total, of_s) if before_total else None
+    entries = [
+        Entry(
+            name,
+            labels[name],
+            found[name],
+            cells(found[name], of_s),
+            _share(measure, found[name], total, of_s),
+            drawn.index(name) if name in drawn else None,
+        )
+        for name in _sorted(ranked, found, labels, sort, of_s)
+    ]
+    return Board(
+        measure,
+        chart("usage", measure.label, measure, asked.span, edges, _series(measure, rows, edges, drawn, labels), before=before),
+        entries if dimension else (),
+        total,
+        measure.shown(value),
+        cells(total, of_s),
+        "" if value_before is None else measure.shown(value_before),
+        change(value, value_before),
+        sort,
+        edges[0],
+        edges[-1],
+    )
+
+
+def change(value: float | None, before: float | None) -> str:
+    """In per cent, with its sign; "" where there is nothing to compare."""
+    if value is None or not before:
+        return ""
+    share = (value - before) / before * 100
+    return f"{'+' if share >= 0.5 else '-' if share <= -0.5 else '±'}{whole(abs(share))} %"
+
+
+def cells(sums: Sums, of_s: float) -> list[str]:
+    return [MEASURES[name].shown(MEASURES[name].of(sums, of_s)) for name in COLUMNS]
+
+
+def labels_of(dimension: Dimension | None, names: Any) -> dict[str, str]:
+    """How people call the values of a dimension; one query at most. A key or tenant that is gone has its id alone."""
+    given: dict[str, str] = {}
+    if dimension == "key":
+        given = {str(pk): name for pk, name in ApiKey.objects.filter(pk__in=list(names)).values_list("pk", "name")}
+    elif dimension == "tenant":
+        given = {str(pk): slug for pk, slug in Tenant.objects.filter(pk__in=list(names)).values_list("pk", "slug")}
+    elif dimension == "ending":
+        given = {name: str(words) for name, words in ENDINGS.items()}
+    return {name: given.get(name) or name or _("None") for name in names}
+
+
+def lines_of(asked: Asked, dimension: Dimension | None) -> Iterator[dict[str, Any]]:
+    """What the page shows, all of it and exactly: of each bucket each group, by the names of HEAD."""
+    edges = asked.edges
+    labels: dict[str, str] = {}
+    for row in every_row(asked, dimension):
+        name = row.name or ""
+        if name not in labels:
+            labels |= labels_of(dimension, [name]) if dimension else {"": ""}
+        sums = row.sums
+        p50, p95 = sums.first_token_ms(0.5), sums.first_token_ms(0.95)
+        yield dict(
+            zip(
+                HEAD,
+                (
+                    edges[row.bucket].isoformat(), edges[row.bucket + 1].isoformat(), name, labels[name], sums.requests,
+                    sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens, sums.errors, sums.refused, sums.blocked,
+                    None if p50 is None else round(p50), None if p95 is None else round(p95), units(sums.cost_nano),
+                ),
+                strict=True,
+            )
+        )  # fmt: skip
+
+
+def values_of(measure: Measure, rows: Sequence[Row], edges: Sequence[datetime], name: str | None) -> list[float | None]:
+    """The measure by bucket, of one value of the dimension. Nothing where nothing was: 0 of what adds up, else None."""
+    nothing = 0.0 if measure.is_summed or measure.name == "rate" else None
+    lengths = [end.timestamp() - start.timestamp() for start, end in pairwise(edges)]
+    values: list[float | None] = [nothing] * len(lengths)
+    for row in rows:
+        if row.name == name and row.bucket < len(values):
+            values[row.bucket] = measure.of(row.sums, lengths[row.bucket])
+    return values
+
+
+def _series(
+    measure: Measure, rows: Sequence[Row], edges: Sequence[datetime], drawn: Sequence[str], labels: dict[str, str]
+) -> list[Series]:
+    if all(row.name == "" for row in rows) and drawn in ([], [""]):
+        return [Series(str(measure.label), values_of(measure, rows, edges, ""), 0)]
+    series = [Series(labels[name], values_of(measure, rows, edges, name), place) for place, name in enumerate(drawn)]
+    if measure.is_summed and any(row.name is None and measure.of(row.sums, 1) for row in rows):
+        series.append(Series(_("Other"), values_of(measure, rows, edges, None)))
+    return series or [Series(str(measure.label), [None] * (len(edges) - 1), 0)]
+
+
+def _before(form: UsageFilter, tenant_ids: tuple[str, ...], measure: Measure) -> tuple[Series | None, Sums | None]:
+    period: Period | None = form.compared
+    if period is None:
+        return None, None
+    asked = form.asked(tenant_ids, period)
+    edges = asked.edges
+    rows = buckets(asked)
+    label = _("Before, from %(start)s") % {"start": whole_moment(edges[0], asked.span)}
+    return Series(label, values_of(measure, rows, edges, "")), sum((row.sums for row in rows), Sums())
+
+
+def _rank(measure: Measure, sums: Sums, of_s: float) -> float:
+    return (measure.of(sums, of_s) or 0) if measure.is_summed else sums.requests
+
+
+def _share(measure: Measure, sums: Sums, total: Sums, of_s: float) -> str:
+    base = measure if measure.is_summed else MEASURES["requests"]
+    return percent(base.of(sums, of_s) or 0, base.of(total, of_s) or 0)
+
+
+def _sorted(ranked: Sequence[str], found: dict[str, Sums], labels: dict[str, str], sort: str, of_s: float) -> Sequence[str]:
+    column, is_down = sort.removeprefix("-"), sort.startswith("-")
+    if column == "name":
+        return sorted(ranked, key=lambda name: labels[name].casefold(), reverse=is_down)
+    if column in COLUMNS:
+        return sorted(ranked, key=lambda name: MEASURES[column].of(found[name], of_s) or 0, reverse=is_down)
+    return ranked

@@ -1,0 +1,182 @@
+"""What the first page of a tenant shows: the last 24 hours beside the 24 before them, its limits, and what went wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.db.models import Q
+from django.utils.translation import gettext_lazy
+
+from accounts.models import ApiKey, Tenant
+from gateway.models import Limit
+from portal.breakdown import change, labels_of, values_of
+from portal.charts import SERIES_MOST, Chart, Series, chart, sparkline
+from portal.forms.usage import Period, preset
+from portal.measures import MEASURES, Measure, percent
+from portal.remedies import Remedy, remedy
+from portal.standing import Standing, standings
+from usage.history import Trouble, troubles
+from usage.limits import PERIODIC, period, period_start_s
+from usage.models import DayRollup
+from usage.series import Asked, Row, Sums, buckets, totals, zone_of
+
+CARDS: Final = ("requests", "tokens", "errors", "first_p95")
+CHARTS: Final = ("requests", "tokens")
+KEYS_SHOWN: Final = 5
+LIMITS_SHOWN: Final = 6
+LIMITS_ASKED: Final = 100
+TROUBLES_SHOWN: Final = 6
+_OTHER: Final = gettext_lazy("Other")
+_DAY_BEFORE: Final = gettext_lazy("The day before")
+_PACE_FROM_S: Final = 900  # of a period; before that its pace says little
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """change: against the day before, "" where that had nothing. share: of the requests, of errors."""
+
+    measure: Measure
+    shown: str
+    change: str
+    share: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopKey:
+    pk: str
+    name: str
+    requests: str
+    tokens: str
+    share: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """reached_at: when it is used up if calls go on as since its period began; None: not before that ends."""
+
+    standing: Standing
+    reached_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    trouble: Trouble
+    remedy: Remedy | None
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """To the first call: which of them are done."""
+
+    has_key: bool
+    has_called: bool
+    has_usage: bool
+
+
+def now_and_before(tenant: Tenant, now: datetime) -> tuple[Asked, Asked]:
+    """The last 24 hours, of which the running hour is the last; and as many before."""
+    zone = zone_of(tenant)
+    today = preset("24h", zone, now)
+
+    def asked(of: Period) -> Asked:
+        return Asked((str(tenant.pk),), zone, of.start, of.end, of.span)
+
+    return asked(today), asked(today.earlier)
+
+
+def cards(now: Asked, rows: Sequence[Row], before: Sequence[Row]) -> list[Card]:
+    """rows, before: by bucket, by whatever groups."""
+    edges, of_s = now.edges, 86400.0
+    here, there = _merged(rows), _merged(before)
+    total = sum((row.sums for row in here), Sums())
+    total_before = sum((row.sums for row in there), Sums())
+    found = []
+    for name in CARDS:
+        measure = MEASURES[name]
+        value, was = measure.of(total, of_s), measure.of(total_before, of_s)
+        share = percent(total.errors, total.requests) if name == "errors" and total.requests else ""
+        line = sparkline(values_of(measure, here, edges, ""))
+        found.append(Card(measure, measure.shown(value), change(value, was), share, line))
+    return found
+
+
+def context(tenant: Tenant, moment: datetime) -> dict[str, Any]:
+    """Nine queries, and one script of Redis, however much was used."""
+    now, before = now_and_before(tenant, moment)
+    by_alias = totals(now, "alias")
+    drawn = sorted((name for name in by_alias if by_alias[name].requests), key=lambda name: (-by_alias[name].requests, name))
+    rows = buckets(now, "alias", drawn=drawn[:SERIES_MOST])
+    rows_before = buckets(before)
+    return {
+        "cards": cards(now, rows, rows_before),
+        "charts": [_chart(name, now, before, rows, rows_before, drawn[:SERIES_MOST]) for name in CHARTS],
+        "keys": _top_keys(now),
+        "bars": bars(tenant, moment),
+        "problems": [
+            Problem(trouble, remedy(trouble.code)) for trouble in troubles(tenant, now.edges[0], now.edges[-1])[:TROUBLES_SHOWN]
+        ],
+        "zone": now.zone.key,
+    }
+
+
+def has_usage(tenant: Tenant) -> bool:
+    return DayRollup.objects.filter(tenant_id=tenant.pk).exists()
+
+
+def steps(tenant: Tenant) -> Steps:
+    keys = ApiKey.objects.for_tenant(tenant)
+    has_called = keys.filter(last_used_at__isnull=False).exists()
+    return Steps(keys.usable().exists(), has_called, has_usage(tenant))
+
+
+def bars(tenant: Tenant, moment: datetime) -> list[Bar]:
+    """The limits that are nearest to their ends."""
+    live = Q(key=None) | (Q(key__revoked_at=None) & (Q(key__expires_at=None) | Q(key__expires_at__gt=moment)))
+    rows = Limit.objects.for_tenant(tenant).filter(live).select_related("alias", "key").order_by("tenant_id", "alias_id")
+    found = standings(tenant, list(rows[:LIMITS_ASKED]))
+    found.sort(key=lambda standing: -(standing.used_width + standing.reserved_width))
+    return [Bar(standing, reached_at(standing, tenant.time_zone, moment)) for standing in found[:LIMITS_SHOWN]]
+
+
+def reached_at(standing: Standing, time_zone: str, moment: datetime) -> datetime | None:
+    """See Bar. Of limits of a day or a month alone: what an hour or a minute counts goes away as new calls come."""
+    state, name = standing.state, standing.row.name
+    if state is None or name not in PERIODIC or state.used <= 0 or state.remaining == 0:
+        return None
+    now_s = moment.timestamp()
+    elapsed_s = now_s - period_start_s(name, now_s, time_zone)
+    if elapsed_s < _PACE_FROM_S:
+        return None
+    at_s = now_s + state.remaining * elapsed_s / state.used
+    return datetime.fromtimestamp(at_s, UTC) if at_s < period(name, now_s, time_zone)[1] else None
+
+
+def _merged(rows: Sequence[Row]) -> list[Row]:
+    """By bucket alone."""
+    found: dict[int, Sums] = {}
+    for row in rows:
+        found[row.bucket] = found.get(row.bucket, Sums()) + row.sums
+    return [Row(bucket, "", sums) for bucket, sums in found.items()]
+
+
+def _chart(
+    name: str, now: Asked, before: Asked, rows: Sequence[Row], rows_before: Sequence[Row], drawn: Sequence[str]
+) -> Chart:
+    measure, edges = MEASURES[name], now.edges
+    labels = labels_of("alias", drawn)
+    series = [Series(labels[alias], values_of(measure, rows, edges, alias), place) for place, alias in enumerate(drawn)]
+    if any(row.name is None and measure.of(row.sums, 1) for row in rows):
+        series.append(Series(str(_OTHER), values_of(measure, rows, edges, None)))
+    dashed = Series(str(_DAY_BEFORE), values_of(measure, rows_before, before.edges, ""))
+    return chart(f"last-{name}", measure.label, measure, now.span, edges, series, before=dashed)
+
+
+def _top_keys(now: Asked) -> list[TopKey]:
+    by_key = totals(now, "key")
+    all_of_them = sum(sums.requests for sums in by_key.values())
+    ranked = sorted(by_key, key=lambda pk: (-by_key[pk].requests, pk))[:KEYS_SHOWN]
+    labels = labels_of("key", ranked)
+    shown = {pk: [MEASURES[name].shown(MEASURES[name].of(by_key[pk], 1)) for name in ("requests", "tokens")] for pk in ranked}
+    return [TopKey(pk, labels[pk], *shown[pk], percent(by_key[pk].requests, all_of_them)) for pk in ranked]

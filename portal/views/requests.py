@@ -1,0 +1,168 @@
+"""The calls of a tenant, newest first, and the story of each: what it used, how long it took, what limits and policies said."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.models import ApiKey, Tenant
+from accounts.roles import Action
+from portal.access import person, require
+from portal.forms.usage import RequestFilter
+from portal.remedies import remedy
+from usage import history
+from usage.events import Ending
+from usage.limits import NAMES
+from usage.models import UsageRecord
+from usage.reports import request_story
+from usage.series import zone_of
+
+BAR: Final = 1000  # the width of the whole time
+_QUEUE: Final = gettext_lazy("Waiting for a place")
+_FIRST: Final = gettext_lazy("Until the first token")
+_STREAM: Final = gettext_lazy("The answer")
+_WHOLE: Final = gettext_lazy("Backend and answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as the list shows it."""
+
+    story: dict[str, Any]
+    ending: str
+    key_id: str
+    key_name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a call's time. x, width: of BAR."""
+
+    label: Promise
+    css: str
+    ms: int
+    x: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSeen:
+    """A limit as the call found it. is_in_the_way: it had no room, and calls are refused for it."""
+
+    seen: dict[str, Any]
+    whose: str
+    is_in_the_way: bool
+
+
+@require(Action.VIEW)
+def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    form = RequestFilter(request.GET, tenant=tenant, zone=zone_of(tenant), now=timezone.now())
+    page = None
+    if form.is_valid():
+        if wanted := form.cleaned_data["id"]:
+            if history.call(tenant, wanted):
+                return redirect("request", tenant.slug, wanted)
+            form.add_error("id", _("No call of this id has ended. Copy the whole of the x-request-id of an answer."))
+        else:
+            page = history.page(tenant, form.calls, before=_place(request))
+    calls = [_call(parts) for parts in page.calls] if page else []
+    context = {
+        "tenant": tenant,
+        "form": form,
+        "page": page,
+        "calls": calls,
+        "older": _query(request, page.older) if page else "",
+        "newest": _query(request, None),
+        "is_first": "before" not in request.GET,
+        "is_narrow": page is not None and form.is_narrow,
+        "zone": form.zone.key,
+        "home": reverse("requests", args=[tenant.slug]),
+    }
+    return render(request, "portal/requests/list.html", context)
+
+
+@require(Action.VIEW)
+def show(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
+    parts = history.call(tenant, pk)
+    if not parts:
+        raise Http404
+    last, story = parts[-1], request_story(parts)
+    key = ApiKey.objects.for_tenant(tenant).filter(pk=last.key_id).only("pk", "name").first()
+    context = {
+        "tenant": tenant,
+        "call": _call(parts),
+        "story": story,
+        "record": last,
+        "key": key,
+        "stretches": stretches(last),
+        "limits": [_limit(seen) for seen in story["limits"]],
+        "remedy": remedy(last.error_code) if last.error_code else None,
+        "parts": parts,
+        "is_operator": person(request).is_operator,  # what backs an alias is nobody else's to know
+        "zone": tenant.time_zone,
+    }
+    return render(request, "portal/requests/show.html", context)
+
+
+def stretches(record: UsageRecord) -> list[Stretch]:
+    """Where its time went, as far as it was told: one after the other, to the end. Checks before the queue are in the next."""
+    whole = max(1, record.duration_ms)
+    queue = min(record.queue_ms, record.duration_ms)
+    first = record.first_token_ms
+    ends: list[tuple[Promise, str, int]] = [(_QUEUE, "series-6", queue)] if queue else []
+    if first is not None and queue <= first <= record.duration_ms:
+        ends += [(_FIRST, "series-2", first), (_STREAM, "series-1", record.duration_ms)]
+    else:
+        ends += [(_WHOLE, "series-1", record.duration_ms)]
+    found: list[Stretch] = []
+    begins = 0
+    for label, css, end in ends:
+        found.append(Stretch(label, css, end - begins, begins * BAR // whole, max(4, (end - begins) * BAR // whole)))
+        begins = end
+    return found
+
+
+def ending_of(parts: Sequence[UsageRecord]) -> Ending | str:
+    """How the call is counted: as its first part was, see usage.events.ending."""
+    first = parts[0]
+    if first.error_code == "content_blocked":
+        return "blocked"
+    return "failed" if first.outcome in ("failed", "timeout", "lost") else first.outcome
+
+
+def _call(parts: Sequence[UsageRecord]) -> Call:
+    last = parts[-1]
+    return Call(request_story(parts), ending_of(parts), str(last.key_id), last.key_name, last.created_at)
+
+
+def _limit(seen: dict[str, Any]) -> LimitSeen:
+    is_full = seen.get("used", 0) + seen.get("reserved", 0) >= seen.get("max", 0) if seen["limit"] in NAMES[:5] else False
+    return LimitSeen(seen, str(seen.get("name", "")), is_full and seen.get("mode") == "enforce")
+
+
+def _place(request: HttpRequest) -> history.Place | None:
+    """Where the page begins: `before` is a time in microseconds and an id. What is none begins at the newest."""
+    micros, _sign, pk = request.GET.get("before", "").partition("-")
+    try:
+        return history.Place(datetime.fromtimestamp(int(micros) / 1_000_000, UTC), UUID(pk)) if micros.isdigit() else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _query(request: HttpRequest, place: history.Place | None) -> str:
+    """The filters of the URL, and a place in the list; "" where there is neither."""
+    query = request.GET.copy()
+    query.pop("before", None)
+    if place is not None:
+        query["before"] = f"{round(place.created_at.timestamp() * 1_000_000)}-{place.request_id}"
+    return query.urlencode()

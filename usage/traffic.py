@@ -1,0 +1,45 @@
+"""What went on lately, over all tenants: asked by operators, of the minute rollups, tenant by tenant for the index's sake."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from django.db import connection
+
+from usage import histograms
+from usage.rollups import summed
+
+_P95: Final = 0.95
+
+
+def first_tokens_ms(since: datetime) -> dict[str, float]:
+    """The 95th percentile of the time to the first token, by backend; those without a streamed call since are left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT backend, {summed("first_tokens")} FROM accounts_tenant AS tenant
+            CROSS JOIN LATERAL (
+                SELECT backend, first_tokens FROM usage_minuterollup
+                WHERE tenant_id = tenant.id AND starts_at >= %s OFFSET 0
+            ) AS minutes
+            WHERE backend <> '' GROUP BY backend
+            """,  # noqa: S608 - own names
+            [since],
+        )
+        found = cursor.fetchall()
+    told = {backend: histograms.percentile(counts, _P95) for backend, counts in found}
+    return {backend: value for backend, value in told.items() if value is not None}
+
+
+def calls_of_aliases(named: Mapping[UUID, Collection[str]], since: datetime) -> dict[tuple[UUID, str], int]:
+    """How many calls ended, by tenant and alias. named: which aliases of which tenants."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT tenant_id, alias, sum(requests)::bigint FROM usage_minuterollup
+            WHERE tenant_id = ANY(%s) AND alias = ANY(%s) AND starts_at >= %s GROUP BY tenant_id, alias
+            """,
+            [list(named), sorted({alias for aliases in named.values() for alias in aliases}), since],
+        )
+        return {(tenant_id, alias): calls for tenant_id, alias, calls in cursor.fetchall()}
