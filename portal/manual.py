@@ -70,8 +70,12 @@ def error_rows() -> list[ErrorRow]:
     return [ErrorRow(error.status, error.type, error.code, REMEDIES[error.code]) for error in told()]
 
 
-def header_rows() -> list[tuple[str, Promise]]:
-    return [(name, HEADERS[name]) for name in headers.TOLD]
+def header_rows() -> list[tuple[list[str], Promise]]:
+    """Headers of which the same is to be said share a row."""
+    rows: dict[Promise, list[str]] = {}
+    for name in headers.TOLD:
+        rows.setdefault(HEADERS[name], []).append(name)
+    return [(names, words) for words, names in rows.items()]
 
 
 def field_groups() -> list[FieldGroup]:

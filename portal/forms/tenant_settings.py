@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator, RegexValidator
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -46,6 +46,11 @@ STORE_OUT: Final[dict[str, Promise]] = {
         "Serve on for a few minutes: each gateway worker allows its share of every limit, and a key may meet its limit early."
     ),
 }
+
+
+def validate_origin(origin: str) -> None:
+    ORIGIN(origin)
+    MaxLengthValidator(ORIGIN_MAX_CHARACTERS)(origin)
 
 
 class SettingsForm(forms.Form):
@@ -118,9 +123,11 @@ class SettingsForm(forms.Form):
         if len(origins) > ORIGINS_MAX:
             raise ValidationError(_("Name %(number)d origins at most.") % {"number": ORIGINS_MAX})
         for origin in origins:
-            if len(origin) > ORIGIN_MAX_CHARACTERS or not ORIGIN.regex.match(origin):
+            try:
+                validate_origin(origin)
+            except ValidationError as error:
                 told = _("“%(origin)s” is no origin: write it like https://app.example.com, without a path.")
-                raise ValidationError(told % {"origin": origin[:100]})
+                raise ValidationError(told % {"origin": origin[:100]}) from error
         return origins
 
     def clean(self) -> None:
