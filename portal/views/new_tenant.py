@@ -24,13 +24,13 @@ SUMMARY: Final = "summary"
 
 @operator(methods=READ_AND_POST)
 def step(request: HttpRequest, name: str = STEPS[0]) -> HttpResponse:
+    if request.method == "POST" and "discard" in request.POST:
+        request.session.pop(SESSION_KEY, None)
+        return redirect("admin_tenants")
     if name == SUMMARY:
         return _summary(request)
     if name not in STEPS:
         raise Http404
-    if request.method == "POST" and "discard" in request.POST:
-        request.session.pop(SESSION_KEY, None)
-        return redirect("admin_tenants")
     form = _form(name, request.POST if request.method == "POST" else _kept(request, name))
     if request.method == "POST" and form.is_valid():
         said = {field: values for field, values in request.POST.lists() if field != "csrfmiddlewaretoken"}
