@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts import audit
-from accounts.members import MemberError, require_dealing
+from accounts.members import MemberError, require_assignable
 from accounts.models import Invitation, Membership, Tenant, User
 from accounts.roles import Role
 
@@ -36,14 +36,14 @@ def invite(tenant: Tenant, email: str, role: str, **by: Unpack[audit.By]) -> tup
     address = _address(email)
     if role not in Role.values:
         raise MemberError("role", _("There is no such role."))
-    require_dealing(by["actor"], tenant, role)
+    require_assignable(by["actor"], tenant, role)
     Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)  # one invitation of a tenant after the other
     if Membership.objects.for_tenant(tenant).filter(user__email=address).exists():
         raise MemberError("email", _("%(email)s is a member already: change the role instead.") % {"email": address})
     open_links = Invitation.objects.for_tenant(tenant).filter(email=address, accepted_at=None, withdrawn_at=None)
     replaced = open_links.first()
     if replaced is not None:
-        require_dealing(by["actor"], tenant, replaced.role)
+        require_assignable(by["actor"], tenant, replaced.role)
     open_links.update(withdrawn_at=timezone.now())
     token = secrets.token_urlsafe(TOKEN_BYTES)
     invitation = Invitation.objects.create(
@@ -66,7 +66,7 @@ def withdraw(invitation: Invitation, **by: Unpack[audit.By]) -> bool:
     Raises PermissionDenied where the actor may not give the role it gives.
     """
     row = Invitation.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=invitation.pk)
-    require_dealing(by["actor"], row.tenant, row.role)
+    require_assignable(by["actor"], row.tenant, row.role)
     if row.accepted_at is not None or row.withdrawn_at is not None:
         return False
     row.withdrawn_at = timezone.now()

@@ -216,5 +216,17 @@ class ClientLeft(GatewayError):
     default_message = "The client has left."
 
 
+def told() -> list[type[GatewayError]]:
+    """One class of the tree for each code that a client can see, by status and code."""
+    classes: dict[str, type[GatewayError]] = {}
+    waiting: list[type[GatewayError]] = [GatewayError]
+    while waiting:
+        error = waiting.pop(0)
+        classes.setdefault(error.code, error)
+        waiting += error.__subclasses__()
+    del classes[ClientLeft.code]
+    return sorted(classes.values(), key=lambda error: (error.status, error.code))
+
+
 # Above this the official SDKs' own patience ends; x-should-retry: false is the one signal all their versions obey.
 LONG_WAIT_S: Final = 60

@@ -30,7 +30,10 @@ OF_A_TENANT: Final = (
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
     Room("limits", _("Limits"), "gauge", "l", ("limits",)),
+    Room("members", _("Members"), "users", "m", ("members", "member", "invitation")),
     Room("audit", _("Audit"), "scroll-text", "h", ("audit",), Action.VIEW_AUDIT),
+    Room("settings", _("Settings"), "settings", "s", ("settings",), Action.MANAGE_SETTINGS),
+    Room("docs", _("Docs"), "book-open", "d", ("docs",)),
 )
 
 OF_THE_PLATFORM: Final = (

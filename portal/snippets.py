@@ -1,10 +1,14 @@
-"""The first call, ready to paste: for a shell, Python and JavaScript. key None: it is read from the environment. Pure."""
+"""The first call, ready to paste: for a shell, Python, JavaScript, Open WebUI and LangChain. key None: it is read from the
+environment. Pure.
+"""
 
 import json
 import shlex
 from typing import Final
 
 IMPORT_OS: Final = "import os\n"
+IMPORT_OS_APART: Final = "import os\n\n"
+ENVIRONMENT_SHELL: Final = '"$SEKISHO_API_KEY"'
 ENVIRONMENT_PYTHON: Final = 'os.environ["SEKISHO_API_KEY"]'
 ENVIRONMENT_JAVASCRIPT: Final = "process.env.SEKISHO_API_KEY"
 
@@ -54,6 +58,40 @@ def openai_javascript(url: str, alias: str, greeting: str, *, key: str | None = 
         "});\n"
         "console.log(answer.choices[0].message.content);"
     )
+
+
+def open_webui(url: str, *, key: str | None = None) -> str:
+    """Its own names of variables. It offers every alias the key may call, and keeps the connection once it is set."""
+    return (
+        f"export OPENAI_API_BASE_URL={shlex.quote(url)}\n"
+        f"export OPENAI_API_KEY={shlex.quote(key) if key else ENVIRONMENT_SHELL}\n"
+        "export ENABLE_OLLAMA_API=false\n"
+        "open-webui serve"
+    )
+
+
+def langchain(url: str, alias: str, greeting: str, *, key: str | None = None) -> str:
+    return (
+        f"{'' if key else IMPORT_OS_APART}from langchain_openai import ChatOpenAI\n"
+        "\n"
+        "model = ChatOpenAI(\n"
+        f"    base_url={_literal(url)},\n"
+        f"    api_key={_literal(key) if key else ENVIRONMENT_PYTHON},\n"
+        f"    model={_literal(alias)},\n"
+        ")\n"
+        f"print(model.invoke({_literal(greeting)}).content)"
+    )
+
+
+def every(url: str, alias: str, greeting: str, *, key: str | None = None) -> dict[str, str]:
+    """All of them, by the names that templates/portal/_snippets.html has for them."""
+    return {
+        "curl": curl(url, alias, greeting, key=key),
+        "openai_python": openai_python(url, alias, greeting, key=key),
+        "openai_javascript": openai_javascript(url, alias, greeting, key=key),
+        "open_webui": open_webui(url, key=key),
+        "langchain": langchain(url, alias, greeting, key=key),
+    }
 
 
 def _literal(text: str) -> str:

@@ -5,6 +5,8 @@ from typing import Final
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from accounts.roles import Action
+
 VERBS: Final[dict[str, Promise]] = {
     "tenant.created": _("Tenant created"),
     "tenant.changed": _("Tenant changed"),
@@ -19,6 +21,9 @@ VERBS: Final[dict[str, Promise]] = {
     "member.created": _("Member added"),
     "member.changed": _("Member's role changed"),
     "member.deleted": _("Member removed"),
+    "member.invited": _("Member invited"),
+    "member.invitation_withdrawn": _("Invitation withdrawn"),
+    "member.joined": _("Invitation accepted"),
     "key.issued": _("Key issued"),
     "key.imported": _("Key imported"),
     "key.changed": _("Key changed"),
@@ -34,6 +39,15 @@ VERBS: Final[dict[str, Promise]] = {
     "policy.published": _("Policy published"),
     "policy.rolled_back": _("Policy rolled back"),
     "policy.deleted": _("Policy deleted"),
+}
+ACTIONS: Final[dict[Action, Promise]] = {
+    Action.VIEW: _("See aliases, keys, limits, policies, members and usage"),
+    Action.MANAGE_KEYS: _("Make, change, rotate and revoke API keys"),
+    Action.MANAGE_POLICIES: _("Write and publish content policies"),
+    Action.MANAGE_SETTINGS: _("Change the settings of the tenant"),
+    Action.VIEW_AUDIT: _("Read who did what, and from where"),
+    Action.MANAGE_MEMBERS: _("Invite people, change their roles, remove them"),
+    Action.MANAGE_OWNERS: _("Make owners, and take the role away"),
 }
 LIMITS: Final[dict[str, Promise]] = {
     "requests_per_minute": _("Requests per minute"),

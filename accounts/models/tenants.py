@@ -43,6 +43,13 @@ class StoreOut(models.TextChoices):
     DEGRADED = "degraded", _("Serve on; each gateway worker enforces its share of the limits")
 
 
+class Language(models.TextChoices):
+    """Each in its own words."""
+
+    JA = "ja", "日本語"
+    EN = "en", "English"
+
+
 class Tenant(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = models.CharField(max_length=63, unique=True, validators=[SLUG])
@@ -52,6 +59,8 @@ class Tenant(models.Model):
     error_dialect = models.CharField(max_length=8, choices=ErrorDialect, default=ErrorDialect.OPENAI)
     unknown_fields = models.CharField(max_length=8, choices=UnknownFields, default=UnknownFields.DROP)
     time_zone = models.CharField(_("time zone"), max_length=64, default="Asia/Tokyo", validators=[validate_time_zone])
+    # Of what is written to people before they chose one of their own: invitations, reports.
+    language = models.CharField(_("language"), max_length=8, choices=Language, default=Language.JA)
     priority = models.SmallIntegerField(default=0)
     cors_origins = ArrayField(models.CharField(max_length=255, validators=[ORIGIN]), default=list, blank=True)
     store_out = models.CharField(max_length=8, choices=StoreOut, default=StoreOut.CLOSED)
@@ -67,12 +76,17 @@ class Tenant(models.Model):
         constraints: ClassVar = [
             models.CheckConstraint(condition=models.Q(error_dialect__in=ErrorDialect.values), name="tenant_dialect_known"),
             models.CheckConstraint(condition=models.Q(unknown_fields__in=UnknownFields.values), name="tenant_unknown_known"),
+            models.CheckConstraint(condition=models.Q(language__in=Language.values), name="tenant_language_known"),
             models.CheckConstraint(condition=models.Q(store_out__in=StoreOut.values), name="tenant_store_out_known"),
             models.CheckConstraint(condition=models.Q(usage_retention_days__range=(1, 3650)), name="tenant_retention_range"),
         ]
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        return zoneinfo.ZoneInfo(self.time_zone)
 
 
 class Membership(models.Model):

@@ -5,15 +5,12 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from gateway.api.response_headers import TOLD
 from gateway.config import directory
 from gateway.principal import Principal
 from usage.store import StoreUnavailable
 
-_EXPOSED: Final = (
-    "x-request-id, retry-after, retry-after-ms, x-should-retry, x-gateway-dropped-params, "
-    "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
-    "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
-)
+_EXPOSED: Final = ", ".join(TOLD)
 _MAX_AGE_S: Final = "600"
 
 

@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
 
 from gateway.api.rate_headers import rate_headers
+from gateway.api.response_headers import RETRY_AFTER, RETRY_AFTER_MS, SHOULD_RETRY
 from gateway.exceptions import LONG_WAIT_S, GatewayError, InternalError, MethodNotAllowed
 
 _log = structlog.get_logger("gateway")
@@ -82,7 +83,7 @@ def retry_headers(error: GatewayError) -> dict[str, str]:
     wait_s = error.retry_after_s
     if wait_s is None:
         return {}
-    headers = {"retry-after": str(max(1, math.ceil(wait_s))), "retry-after-ms": str(max(1, math.ceil(wait_s * 1000)))}
+    headers = {RETRY_AFTER: str(max(1, math.ceil(wait_s))), RETRY_AFTER_MS: str(max(1, math.ceil(wait_s * 1000)))}
     if wait_s > LONG_WAIT_S:
-        headers["x-should-retry"] = "false"
+        headers[SHOULD_RETRY] = "false"
     return headers

@@ -10,6 +10,7 @@ from django.http.response import HttpResponseBase
 
 from gateway import lifecycle
 from gateway.api import cors
+from gateway.api.response_headers import QUEUE_MS, REQUEST_ID
 from gateway.call import Call
 from gateway.endings import outcome_of
 from usage.events import Outcome
@@ -31,9 +32,9 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
         call.patience_s = _seconds(request.META.get("HTTP_X_STAINLESS_READ_TIMEOUT"))
         lifecycle.note_call(call)
         response = get_response(request)
-        response["x-request-id"] = call.request_id
+        response[REQUEST_ID] = call.request_id
         if call.is_metered:
-            response["x-gateway-queue-ms"] = str(call.queue_ms)
+            response[QUEUE_MS] = str(call.queue_ms)
         if isinstance(response, HttpResponse):
             response["content-length"] = str(len(response.content))
         cors.add_headers(request, response, call.principal)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from gateway.api.response_headers import RATE_KINDS, rate_limit
 from usage.limits import TOKEN_NAMES
 from usage.reservation import LimitState
 
@@ -11,11 +12,11 @@ def rate_headers(states: Sequence[LimitState]) -> dict[str, str]:
     headers: dict[str, str] = {}
     requests = tightest(state for state in states if state.bound.limit.name == "requests_per_minute")
     tokens = tightest(state for state in states if state.bound.limit.name in TOKEN_NAMES)
-    for kind, state in (("requests", requests), ("tokens", tokens)):
+    for kind, state in zip(RATE_KINDS, (requests, tokens), strict=True):
         if state is not None:
-            headers[f"x-ratelimit-limit-{kind}"] = str(state.bound.limit.max)
-            headers[f"x-ratelimit-remaining-{kind}"] = str(state.remaining)
-            headers[f"x-ratelimit-reset-{kind}"] = duration_text(state.reset_s)
+            headers[rate_limit("limit", kind)] = str(state.bound.limit.max)
+            headers[rate_limit("remaining", kind)] = str(state.remaining)
+            headers[rate_limit("reset", kind)] = duration_text(state.reset_s)
     return headers
 
 

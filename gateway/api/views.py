@@ -20,6 +20,7 @@ from gateway.api.negotiation import IgnoreAccept
 from gateway.api.parsers import read_json_object
 from gateway.api.permissions import HasScope
 from gateway.api.rate_headers import rate_headers
+from gateway.api.response_headers import CLAMPED, DROPPED_PARAMS
 from gateway.call import Call
 from gateway.completion import complete
 from gateway.config.documents import Alias
@@ -88,9 +89,9 @@ class ChatCompletions(GatewayView):
         for name, value in rate_headers(call.limit_states).items():
             response[name] = value
         if call.is_clamped:
-            response["x-gateway-clamped"] = "max_tokens"
+            response[CLAMPED] = "max_tokens"
         if call.dropped_params:
-            response["x-gateway-dropped-params"] = ", ".join(call.dropped_params)
+            response[DROPPED_PARAMS] = ", ".join(call.dropped_params)
         return response
 
 

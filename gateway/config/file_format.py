@@ -7,7 +7,7 @@
         first_token_max_s, stall_max_s, queue_max_s
         backends: [{backend, weight, tier, max_concurrent_calls}]
     tenants:
-      - slug, name, error_dialect, unknown_fields, time_zone, priority, is_active, cors_origins, store_out,
+      - slug, name, error_dialect, unknown_fields, time_zone, language, priority, is_active, cors_origins, store_out,
         usage_retention_days, limits
         policies: as above
         aliases: [{name, deployment, canary, canary_percent, max_output_tokens, display_name, description, max_choices,
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from accounts.models.keys import validate_network
-from accounts.models.tenants import ORIGIN, ErrorDialect, StoreOut, UnknownFields
+from accounts.models.tenants import ORIGIN, ErrorDialect, Language, StoreOut, UnknownFields
 from accounts.roles import Role
 from accounts.scopes import SCOPES
 from gateway.config.limits import limits, price
@@ -199,6 +199,7 @@ TENANT: Final = Kind(
         "error_dialect": one_of(ErrorDialect.values),
         "unknown_fields": one_of(UnknownFields.values),
         "time_zone": text,
+        "language": one_of(Language.values),
         "priority": integer,
         "is_active": boolean,
         "cors_origins": listed(checked(ORIGIN)),

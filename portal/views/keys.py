@@ -197,12 +197,7 @@ def _handed_over(request: HttpRequest, key: ApiKey, text: str, *, old: ApiKey | 
     alias = next((name for name in names if key.aliases is None or name in key.aliases), None) if CHAT in key.scopes else None
     context: dict[str, Any] = {"tenant": key.tenant, "key": key, "text": text, "old": old, "base_url": url}
     if alias is not None:
-        greeting = _("Hello!")
-        context |= {
-            "curl": snippets.curl(url, alias, greeting, key=text),
-            "openai_python": snippets.openai_python(url, alias, greeting, key=text),
-            "openai_javascript": snippets.openai_javascript(url, alias, greeting, key=text),
-        }
+        context |= snippets.every(url, alias, _("Hello!"), key=text)
     return render(request, "portal/keys/made.html", context)
 
 

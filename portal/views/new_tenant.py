@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.members import MemberError
@@ -62,7 +63,7 @@ def _summary(request: HttpRequest) -> HttpResponse:
         except MemberError as error:
             return _back_to(request, "owner", error.message)
         request.session.pop(SESSION_KEY, None)
-        link = request.build_absolute_uri(f"/invite/{token}/") if token else ""
+        link = request.build_absolute_uri(reverse("invite", args=[token])) if token else ""
         url = snippets.base_url(settings.GATEWAY_PUBLIC_URL)
         context = {"shown": tenant, "link": link, "owner": wanted.owner, "base_url": url}
         return render(request, "portal/new_tenant/made.html", context)

@@ -58,7 +58,12 @@ def test_tenant_slug_is_unique(acme: Tenant) -> None:
 
 @pytest.mark.parametrize(
     ("field", "constraint"),
-    [("error_dialect", "dialect_known"), ("unknown_fields", "unknown_known"), ("store_out", "store_out_known")],
+    [
+        ("error_dialect", "dialect_known"),
+        ("unknown_fields", "unknown_known"),
+        ("store_out", "store_out_known"),
+        ("language", "language_known"),
+    ],
 )
 def test_unknown_tenant_settings_are_refused(field: str, constraint: str) -> None:
     with refuses(constraint):

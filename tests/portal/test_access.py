@@ -17,7 +17,7 @@ from portal.access import tenant_for
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
 
-PUBLIC = {"livez", "sign-in/", "sign-out/", "language/"}
+PUBLIC = {"livez", "sign-in/", "sign-out/", "language/", "invite/<str:token>/"}
 
 
 def patterns(resolver: URLResolver, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
