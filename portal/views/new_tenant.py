@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.members import MemberError
@@ -24,13 +25,13 @@ SUMMARY: Final = "summary"
 
 @operator(methods=READ_AND_POST)
 def step(request: HttpRequest, name: str = STEPS[0]) -> HttpResponse:
+    if request.method == "POST" and "discard" in request.POST:
+        request.session.pop(SESSION_KEY, None)
+        return redirect("admin_tenants")
     if name == SUMMARY:
         return _summary(request)
     if name not in STEPS:
         raise Http404
-    if request.method == "POST" and "discard" in request.POST:
-        request.session.pop(SESSION_KEY, None)
-        return redirect("admin_tenants")
     form = _form(name, request.POST if request.method == "POST" else _kept(request, name))
     if request.method == "POST" and form.is_valid():
         said = {field: values for field, values in request.POST.lists() if field != "csrfmiddlewaretoken"}
@@ -62,7 +63,7 @@ def _summary(request: HttpRequest) -> HttpResponse:
         except MemberError as error:
             return _back_to(request, "owner", error.message)
         request.session.pop(SESSION_KEY, None)
-        link = request.build_absolute_uri(f"/invite/{token}/") if token else ""
+        link = request.build_absolute_uri(reverse("invite", args=[token])) if token else ""
         url = snippets.base_url(settings.GATEWAY_PUBLIC_URL)
         context = {"shown": tenant, "link": link, "owner": wanted.owner, "base_url": url}
         return render(request, "portal/new_tenant/made.html", context)

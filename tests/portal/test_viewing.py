@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 from django.urls import get_resolver, reverse
+from django.urls.converters import IntConverter
 
 from accounts import issuing
 from accounts.models import ApiKey, AuditEvent, Tenant, User
@@ -37,7 +38,13 @@ def furnished(acme: Tenant, acme_key: tuple[ApiKey, str]) -> dict[str, object]:
 
 def url_of(name: str, furnished: dict[str, object]) -> str:
     entry = next(p for _, p in patterns(get_resolver()) if p.name == name)
-    return reverse(name, kwargs={part: furnished.get(part, uuid4()) for part in entry.pattern.converters})
+    return reverse(
+        name,
+        kwargs={
+            part: 1 if isinstance(converter, IntConverter) else furnished.get(part, uuid4())
+            for part, converter in entry.pattern.converters.items()
+        },
+    )
 
 
 @pytest.mark.parametrize("name", WITHIN)

@@ -13,7 +13,7 @@ import yaml
 from accounts import issuing
 from accounts.keys import is_minted, mint
 from accounts.models import ApiKey, AuditEvent, Membership, Tenant, User
-from gateway.config import policies
+from gateway.config import policies, quota_plans
 from gateway.config.declarative import Report, apply, export
 from gateway.config.documents import CHANGES, key_key, load_key
 from gateway.config.publish import publish_all
@@ -860,3 +860,14 @@ def test_canary_is_taken_away_together_with_its_percent(apply_text: Apply) -> No
     assert problem.startswith("tenants[0].aliases[0]: A canary percent needs a canary")
     apply_text(text % ", canary_percent: 0")
     assert ModelAlias.objects.get(name="general").canary is None
+
+
+def test_other_limits_take_a_tenant_off_its_plan_and_say_so(apply_text: Apply) -> None:
+    text = "tenants: [{slug: acme, name: Acme, limits: {tokens_per_day: %d}}]"
+    apply_text(text % 5)
+    plan = quota_plans.create("trial", [limits.Limit("tokens_per_day", 5)], actor=None, actor_label="test")
+    quota_plans.put(Tenant.objects.get(), plan, actor=None, actor_label="test")
+    assert not apply_text(text % 5).changes
+    assert plan.tenants.exists()
+    assert lines(apply_text(text % 6)) == ["~ tenant acme limits.tokens_per_day 5 -> 6", "~ tenant acme plan trial -> null"]
+    assert not plan.tenants.exists()
