@@ -6,7 +6,7 @@ What the doctor looks at too is looked at by the doctor's own checks. With Redis
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, Literal
 
 import redis
@@ -30,6 +30,7 @@ QUEUE_LONG: Final = 100  # tasks: the schedule sends some two a second, and each
 PENDING_MANY: Final = 1000  # ended calls that Redis did not confirm yet
 SNAPSHOT_OLD_S: Final = 10.0
 BEAT_LATE_S: Final = 30.0
+AHEAD: Final = timedelta(days=7)  # by when the next month's table should be there
 LATE_S: Final = 60.0  # beyond twice the interval of a job
 NAMES: Final[dict[str, Promise]] = {
     "publish-configuration": gettext_lazy("Publish the configuration"),
@@ -268,10 +269,7 @@ def _partitions(found: list[str]) -> Part:
     return Part(name, "warn", told, _("The worker makes them daily, and when a call needs one."))
 
 
-def _coming() -> list[datetime]:
-    """The first days of this month and of those that are made ahead, in UTC."""
-    first = timezone.now().replace(day=1)
-    coming = [first]
-    for _month in range(months.AHEAD):
-        coming.append((coming[-1] + timedelta(days=32)).replace(day=1))
-    return coming
+def _coming() -> list[date]:
+    """The first days of this month and, in its last week, of the next, in UTC."""
+    now = timezone.now()
+    return sorted({moment.date().replace(day=1) for moment in (now, now + AHEAD)})

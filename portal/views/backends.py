@@ -128,7 +128,8 @@ def _all() -> dict[str, Any]:
 def _one(row: Backend) -> dict[str, Any]:
     told = seen()
     state: BackendState = states([row], told)[0]
-    return {"backend": row, "state": state, "is_untold": told is None}
+    is_on_its_way = row.is_draining and not draining.is_published()
+    return {"backend": row, "state": state, "is_untold": told is None, "is_on_its_way": is_on_its_way}
 
 
 def _rows() -> QuerySet[Backend]:

@@ -12,7 +12,7 @@ from django.test import Client, override_settings
 
 from accounts.models import AuditEvent, User
 from gateway.config import backends
-from gateway.models import Backend, Deployment, PoolMember
+from gateway.models import Backend, ConfigChange, Deployment, PoolMember
 from gateway.routing import exchange, in_flight
 from gateway.routing.ejection import By, eject
 from gateway.routing.gauges import Load
@@ -146,8 +146,13 @@ def test_draining_counts_down_to_none(chief: Client, gpu: Backend, valkey: redis
     chief.post("/admin/backends/gpu-1/drain/")
     assert (last_event().verb, last_event().target) == ("backend.drained", "backend gpu-1")
     tell(valkey, calls=2)
+    held = list(ConfigChange.objects.all())
+    ConfigChange.objects.all().delete()
     assert "2 calls are still there" in text_of(chief, "gpu-1/live/")
     tell(valkey, calls=0)
+    ConfigChange.objects.bulk_create(held)
+    assert "The gateway has not heard of it yet" in text_of(chief, "gpu-1/live/")
+    ConfigChange.objects.all().delete()
     assert "No call is left: it can be stopped." in text_of(chief, "gpu-1/live/")
     chief.post("/admin/backends/gpu-1/resume/")
     assert last_event().verb == "backend.resumed"
