@@ -235,6 +235,20 @@ def test_policies_are_reported_by_rule_and_action(acme: Tenant, globex: Tenant) 
     assert {(row["policy"], row["kind"]) for row in rows} == {("no-secrets", "keywords")}
 
 
+def test_a_policy_of_the_platform_is_reported_over_all_tenants_but_those_that_mean_another(
+    acme: Tenant, globex: Tenant
+) -> None:
+    ledger.post([
+        event(acme, MORNING, policy=[decision(), decision() | {"policy": "another"}]),
+        event(globex, MORNING, policy=[decision()]),
+    ])  # fmt: skip
+    start, end = MORNING - timedelta(days=1), MORNING + timedelta(minutes=1)
+    everybody = policy_report(None, start, end, policy="no-secrets")
+    assert [(row["start"], row["decisions"], row["calls"]) for row in everybody] == [("2026-11-20T00:00:00+00:00", 2, 2)]
+    assert [row["decisions"] for row in policy_report(None, start, end, policy="no-secrets", besides=[globex.pk])] == [1]
+    assert policy_report(acme, start, end, policy="nothing-like-it") == []
+
+
 def test_request_that_was_lost_and_found_is_told_by_its_true_end(acme: Tenant) -> None:
     lost: UsageEvent = event(acme, MORNING, outcome="lost", usage_source="estimated", completion_tokens=5)
     found = event(acme, MORNING, request_id=lost.request_id, part=1, prompt_tokens=0, cached_tokens=0, completion_tokens=37)
