@@ -106,7 +106,7 @@ class PeriodFilter(forms.Form):
         super().__init__(*args, **kwargs)
         self.zone, self._now = zone, now
         ranges = [*((name, label) for name, (label, _span, _count) in RANGES.items()), ("custom", _("From – to"))]
-        self.fields["range"] = _choice(_("Time"), ranges)
+        self.fields["range"] = _choice(_("Period"), ranges)
         self.fields["from"] = _Moment(_("From"), zone)
         self.fields["to"] = _Moment(_("Until"), zone)
         if self.is_bound:
