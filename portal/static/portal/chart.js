@@ -93,7 +93,7 @@ function enliven(chart) {
   plot.addEventListener("pointerdown", (event) => {
     if (!zooms || event.button !== 0 || event.pointerType === "touch") return;
     event.preventDefault(); // selects no words
-    plot.focus({ preventScroll: true });
+    plot.focus({ preventScroll: true, focusVisible: false });
     plot.setPointerCapture(event.pointerId);
     show(bucketAt(event), false);
     from = at;
