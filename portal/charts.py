@@ -56,8 +56,11 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Line:
+    """dots: where a value stands alone."""
+
     path: str
     css: str
+    dots: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def chart(
         unit=str(measure.unit),
         series=series,
         bars=list(_bars(series, count, top)) if measure.is_summed else (),
-        lines=() if measure.is_summed else [Line(path(one.values, top), one.css) for one in series],
+        lines=() if measure.is_summed else [Line(path(one.values, top), one.css, dots(one.values, top)) for one in series],
         dashed=Line(path(before.values[:count], top), "before") if before else None,
         grid=[Grid(_figure(_y(value, top)), measure.short(value)) for value in scale if value],
         ticks=list(ticks(edges, span)),
@@ -166,16 +169,23 @@ def scale_of(highest: float, *, is_whole: bool = False) -> list[float]:
 
 
 def path(values: Sequence[Amount], top: float, *, head: int = HEAD) -> str:
-    """A line through the middles of the buckets; it breaks where there is no value, and one alone is a dot."""
-    width, parts, is_open = WIDTH / max(1, len(values)), [], False
+    """A line through the middles of the buckets; it breaks where there is no value."""
+    parts, is_open = [], False
     for place, value in enumerate(values):
-        if value is None:
-            is_open = False
-            continue
-        point = f"{_figure((place + 0.5) * width)} {_figure(_y(value, top, head=head))}"
-        parts.append(f"L{point}" if is_open else f"M{point}h0.01")
-        is_open = True
+        if value is not None:
+            parts.append(f"{'L' if is_open else 'M'}{_point(place, value, len(values), top, head)}")
+        is_open = value is not None
     return "".join(parts)
+
+
+def dots(values: Sequence[Amount], top: float) -> str:
+    """A dot where a value has none beside it: there is no line through it."""
+    around = [None, *values, None]
+    return "".join(
+        f"M{_point(place, value, len(values), top, HEAD)}h0.01"
+        for place, value in enumerate(values)
+        if value is not None and around[place] is None and around[place + 2] is None
+    )
 
 
 def ticks(edges: Sequence[datetime], span: Span) -> Iterator[Tick]:
@@ -263,6 +273,10 @@ def _described(measure: Measure, edges: Sequence[datetime], span: Span, stacks: 
             "most": measure.shown(stacks[most]),
         }
     return said
+
+
+def _point(place: int, value: float, count: int, top: float, head: int) -> str:
+    return f"{_figure((place + 0.5) * WIDTH / count)} {_figure(_y(value, top, head=head))}"
 
 
 def _highest(values: Sequence[Amount]) -> float:

@@ -46,7 +46,9 @@ def money(nano: Amount) -> str:
     if nano is None:
         return "–"
     exact = Decimal(units(round(nano)))
-    return formats.number_format(exact.quantize(Decimal("0.01")) if exact >= 1 else exact, use_l10n=True, force_grouping=True)
+    return formats.number_format(
+        exact.quantize(Decimal("0.01" if exact >= 1 else "0.0001")), use_l10n=True, force_grouping=True
+    )
 
 
 def money_short(nano: Amount) -> str:

@@ -13,7 +13,7 @@ from gateway.models import Limit
 from portal.breakdown import change, labels_of, values_of
 from portal.charts import SERIES_MOST, Chart, Series, chart, sparkline
 from portal.forms.usage import Period, preset
-from portal.measures import MEASURES, Measure, percent
+from portal.measures import MEASURES, Measure, percent, whole
 from portal.remedies import Remedy, remedy
 from portal.standing import Standing, standings
 from usage.history import Trouble, troubles
@@ -178,5 +178,13 @@ def _top_keys(now: Asked) -> list[TopKey]:
     all_of_them = sum(sums.requests for sums in by_key.values())
     ranked = sorted(by_key, key=lambda pk: (-by_key[pk].requests, pk))[:KEYS_SHOWN]
     labels = labels_of("key", ranked)
-    shown = {pk: [MEASURES[name].shown(MEASURES[name].of(by_key[pk], 1)) for name in ("requests", "tokens")] for pk in ranked}
-    return [TopKey(pk, labels[pk], *shown[pk], percent(by_key[pk].requests, all_of_them)) for pk in ranked]
+    return [
+        TopKey(
+            pk,
+            labels[pk],
+            whole(by_key[pk].requests),
+            whole(by_key[pk].tokens),
+            percent(by_key[pk].requests, all_of_them),
+        )
+        for pk in ranked
+    ]

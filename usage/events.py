@@ -83,7 +83,9 @@ def ending(event: UsageEvent) -> Ending:
         return "failed"
     if event.error_code == "content_blocked":
         return "blocked"
-    return "failed" if event.outcome in ("failed", "timeout", "lost") else event.outcome
+    if event.outcome in ("completed", "client_left", "refused"):
+        return event.outcome
+    return "failed"
 
 
 _NAMES: Final = {f.name: None for f in fields(UsageEvent)}  # ordered, and quick to look into

@@ -97,7 +97,13 @@ def page(tenant: Tenant, wanted: Wanted, *, before: Place | None = None) -> Page
     if "code" in given or (given.get("endings") and set(given["endings"]) <= {"refused", "blocked"}):
         inside.append("error_code <> ''")
     outside = [_CONDITIONS[name] for name in given] or ["true"]
-    values = {"tenant": tenant.pk, "start": wanted.start, "end": wanted.end, "rows": ROWS + 1, "most": LOOKED_AT_MOST} | given
+    values: dict[str, Any] = {
+        "tenant": tenant.pk,
+        "start": wanted.start,
+        "end": wanted.end,
+        "rows": ROWS + 1,
+        "most": LOOKED_AT_MOST,
+    } | given
     if before is not None:
         values |= {"before_at": before.created_at, "before_id": before.request_id}
     with connection.cursor() as cursor:

@@ -78,8 +78,8 @@ class Sums:
     def __add__(self, other: "Sums") -> "Sums":
         histogram = [a + b for a, b in zip(self.first_tokens, other.first_tokens, strict=False)]
         longer = self.first_tokens or other.first_tokens
-        added = [getattr(self, name) + getattr(other, name) for name in SUMS]
-        return Sums(*added, tuple(histogram) if histogram else longer)
+        added = {name: getattr(self, name) + getattr(other, name) for name in SUMS}
+        return Sums(**added, first_tokens=tuple(histogram) if histogram else longer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +161,4 @@ def _select(
 
 
 def _sums(values: Sequence[Any]) -> Sums:
-    return Sums(*values[:-1], tuple(values[-1]))
+    return Sums(**dict(zip(SUMS, values[:-1], strict=True)), first_tokens=tuple(values[-1]))

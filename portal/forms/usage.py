@@ -50,6 +50,7 @@ COMPARISONS: Final = {
     "previous": gettext_lazy("The time just before"),
     "weekdays": gettext_lazy("The same weekdays before"),
 }
+_PLAIN: Final[tuple[Dimension, ...]] = ("alias", "ending", "status", "backend")  # fields that say the value itself
 _FORMAT: Final = "%Y-%m-%dT%H:%M"
 _YEARS: Final = range(2000, 2200)  # far from the ends of the calendar, where time zones overflow
 
@@ -106,13 +107,14 @@ class PeriodFilter(forms.Form):
         super().__init__(*args, **kwargs)
         self.zone, self._now = zone, now
         ranges = [*((name, label) for name, (label, _span, _count) in RANGES.items()), ("custom", _("From – to"))]
-        self.fields["range"] = _choice(_("Time"), ranges)
+        self.fields["range"] = _choice(_("Period"), ranges)
         self.fields["from"] = _Moment(_("From"), zone)
         self.fields["to"] = _Moment(_("Until"), zone)
         if self.is_bound:
-            self.data = self.data.copy()
-            if not self.data.get("range"):
-                self.data["range"] = "custom" if self.data.get("from") or self.data.get("to") else RANGE_DEFAULT
+            asked = dict(self.data.items())
+            if not asked.get("range"):
+                asked["range"] = "custom" if asked.get("from") or asked.get("to") else RANGE_DEFAULT
+            self.data = asked
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -214,9 +216,9 @@ class UsageFilter(PeriodFilter):
     def wanted(self) -> dict[Dimension, tuple[str, ...]]:
         asked = self.cleaned_data
         wanted: dict[Dimension, tuple[str, ...]] = {}
-        for name in ("alias", "ending", "status", "backend"):
+        for name in _PLAIN:
             if asked.get(name):
-                wanted[name] = (str(asked[name]),)  # type: ignore[index]  # mypy widens the literals of a loop
+                wanted[name] = (str(asked[name]),)
         if asked.get("key"):
             wanted["key"] = asked["key"]
         return wanted

@@ -31,6 +31,7 @@ _QUEUE: Final = gettext_lazy("Waiting for a place")
 _FIRST: Final = gettext_lazy("Until the first token")
 _STREAM: Final = gettext_lazy("The answer")
 _WHOLE: Final = gettext_lazy("Backend and answer")
+_REFUSED: Final = gettext_lazy("The gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def stretches(record: UsageRecord) -> list[Stretch]:
     if first is not None and queue <= first <= record.duration_ms:
         ends += [(_FIRST, "series-2", first), (_STREAM, "series-1", record.duration_ms)]
     else:
-        ends += [(_WHOLE, "series-1", record.duration_ms)]
+        ends += [(_WHOLE if record.attempts else _REFUSED, "series-1", record.duration_ms)]
     found: list[Stretch] = []
     begins = 0
     for label, css, end in ends:

@@ -1,4 +1,4 @@
-"""Home and the page of a tenant: aliases, keys, the first call."""
+"""Home and the first page of a tenant: the way to the first call, then what was used, what limits, what went wrong."""
 
 import ast
 import json
@@ -16,8 +16,14 @@ from django.utils import timezone
 from accounts import issuing
 from accounts.models import ApiKey, Membership, Tenant, User
 from accounts.roles import Role
-from gateway.models import Deployment, ModelAlias
+from gateway.models import Deployment, Limit, ModelAlias
+from portal import overview
+from portal.standing import Standing
 from tests.conftest import PASSWORD
+from tests.usage.made import event
+from usage import ledger
+from usage.limits import BoundLimit
+from usage.reservation import LimitState
 
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
@@ -75,81 +81,6 @@ def test_person_without_a_tenant_learns_what_to_do(client: Client, signed_in: Si
     assert "Ask an admin of your tenant to add new@acme.example as a member." in page_of(signed_in(newcomer), "/")
 
 
-def test_alias_is_shown_in_the_language_of_the_reader(signed_in: SignedIn, acme_viewer: User, general: ModelAlias) -> None:
-    client = signed_in(acme_viewer)
-    english = text_of(page_of(client))
-    assert "general" in english
-    assert "General For everyday work." in english
-    assert "131,072 tokens" in english
-    japanese = text_of(page_of(client, headers={"accept-language": "ja"}))
-    assert "汎用 日々の業務に。" in japanese
-    assert "131,072 トークン" in japanese
-
-
-def test_alias_without_a_text_in_the_language_shows_the_one_it_has(
-    signed_in: SignedIn, acme_viewer: User, general: ModelAlias
-) -> None:
-    general.display_name, general.description = {"ja": "汎用"}, {}
-    general.save()
-    assert "汎用" in text_of(page_of(signed_in(acme_viewer)))
-
-
-def test_what_backs_an_alias_is_shown_to_operators_alone(
-    signed_in: SignedIn, acme_admin: User, operator: User, general: ModelAlias
-) -> None:
-    assert "gpu-pool-7" not in page_of(signed_in(acme_admin))
-    as_operator = page_of(signed_in(operator))
-    assert "gpu-pool-7" in as_operator
-    assert "secret-model" not in as_operator
-
-
-def test_keys_are_shown_with_what_they_may_do_and_without_their_text(
-    signed_in: SignedIn, acme: Tenant, acme_viewer: User
-) -> None:
-    terms = issuing.Terms(
-        "batch",
-        scopes=["chat", "usage:tenant"],
-        aliases=["general"],
-        networks=["192.0.2.0/24", "2001:db8::/32"],
-        expires_at=timezone.now() + timedelta(days=30),
-    )
-    key, secret = issuing.issue(acme, terms, actor=None, actor_label="test")
-    key.last_used_at = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
-    key.save()
-    page = page_of(signed_in(acme_viewer))
-    for shown in ("batch", key.hint, "usage:tenant", "general", "2 networks", "Active", "21 Nov 2026, 00:30"):
-        assert shown in text_of(page), shown
-    for hidden in (secret, secret[-36:], key.digest, key.lookup_id, str(key.id)):
-        assert hidden not in page
-
-
-def test_states_of_keys_are_told_in_words(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
-    def issue(name: str) -> ApiKey:
-        return issuing.issue(acme, issuing.Terms(name), actor=None, actor_label="test")[0]
-
-    issue("fresh")
-    issuing.rotate(issue("turned"), overlap=timedelta(days=1), actor=None, actor_label="test")
-    issuing.revoke(issue("gone"), actor=None, actor_label="test")
-    ApiKey.objects.filter(pk=issue("late").pk).update(expires_at=timezone.now() - timedelta(days=1))
-    rows = re.findall(r"<tr role=\"row\">\s*<td.*?</tr>", page_of(signed_in(acme_viewer)), re.DOTALL)
-    assert [(text.split()[0], text.split()[2]) for text in map(text_of, rows)] == [
-        ("fresh", "Active"),
-        ("late", "Expired"),
-        ("turned", "Retiring"),
-        ("turned", "Active"),
-        ("gone", "Revoked"),
-    ]
-
-
-def test_strangers_keys_and_aliases_are_not_on_the_page(
-    signed_in: SignedIn, acme_viewer: User, general: ModelAlias, globex: Tenant
-) -> None:
-    issuing.issue(globex, issuing.Terms("globex-key"), actor=None, actor_label="test")
-    ModelAlias.objects.create(tenant=globex, name="globex-alias", deployment=general.deployment)
-    page = page_of(signed_in(acme_viewer))
-    assert "globex" not in page.lower()
-
-
 def test_first_call_can_be_pasted(signed_in: SignedIn, acme_viewer: User, general: ModelAlias, settings: Any) -> None:
     settings.GATEWAY_PUBLIC_URL = "https://llm.acme.example/"
     page = page_of(signed_in(acme_viewer), headers={"accept-language": "ja"})
@@ -164,15 +95,6 @@ def test_first_call_can_be_pasted(signed_in: SignedIn, acme_viewer: User, genera
     assert "model='general'" in program
 
 
-def test_empty_tenant_shows_whom_to_ask(signed_in: SignedIn, acme_viewer: User, operator: User) -> None:
-    as_member = page_of(signed_in(acme_viewer))
-    assert as_member.count("Ask an admin of this tenant") == 2
-    assert "manage.py" not in as_member
-    assert "snippet-curl" not in as_member
-    assert "/t/acme/keys/new/" not in as_member
-    assert "/t/acme/keys/new/" in page_of(signed_in(operator))
-
-
 def test_suspended_tenant_says_so_and_why(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
     acme.is_active, acme.suspension_reason = False, "The contract ended."
     acme.save()
@@ -181,30 +103,121 @@ def test_suspended_tenant_says_so_and_why(signed_in: SignedIn, acme: Tenant, acm
     assert "Reason: The contract ended." in page
 
 
-def test_texts_of_people_are_escaped(signed_in: SignedIn, acme: Tenant, acme_viewer: User, general: ModelAlias) -> None:
+def test_three_steps_light_up_as_they_happen(
+    signed_in: SignedIn, acme: Tenant, acme_viewer: User, acme_developer: User, general: ModelAlias
+) -> None:
+    def done(client: Client) -> int:
+        return page_of(client, "/t/acme/now/?of=steps").count("step-done")
+
+    assert "Ask an admin of this tenant" in page_of(signed_in(acme_viewer))
+    client = signed_in(acme_developer)
+    assert "/t/acme/keys/new/" in page_of(client)
+    assert general.name in page_of(client)
+    assert done(client) == 0
+    key, _text = issuing.issue(acme, issuing.Terms("first"), actor=None, actor_label="test")
+    assert done(client) == 1
+    ApiKey.objects.update(last_used_at=timezone.now())
+    assert done(client) == 2
+    ledger.post([event(acme, timezone.now(), key_id=str(key.pk))])
+    answer = client.get("/t/acme/now/?of=steps")
+    assert answer["hx-refresh"] == "true"
+    assert "snippet-curl" not in page_of(client)
+
+
+def test_last_day_is_told_beside_the_day_before(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
+    now = timezone.now().replace(minute=30)
+    ledger.post([
+        *[event(acme, now - timedelta(minutes=n), alias="chat", first_token_ms=500) for n in range(6)],
+        event(acme, now, alias="code", outcome="failed", error_code="upstream_timeout", status=504, first_token_ms=None),
+        *[event(acme, now - timedelta(hours=24)) for _ in range(2)],
+    ])  # fmt: skip
+    client = signed_in(acme_viewer)
+    told = text_of(page_of(client))
+    for words in ("Requests 7 +250 % against", "Tokens 840 +250 %", "Errors 1 14.3%", "chat code The day before"):
+        assert words in told, words
+    assert "Tokyo" in told
+    live = page_of(client, "/t/acme/now/")
+    assert "Requests 7" in text_of(live)
+    assert "<html" not in live
+
+
+def test_what_went_wrong_is_grouped_with_what_to_do(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
+    now = timezone.now()
+    early = now - timedelta(minutes=1)
+    refused = {"outcome": "refused", "error_code": "token_quota_exceeded", "status": 429}
+    latest = event(acme, now, **refused)
+    ledger.post([
+        *[event(acme, early, **refused) for _ in range(2)],
+        latest,
+        event(acme, early, outcome="refused", error_code="content_blocked", status=403),
+        event(acme, early, outcome="client_left", error_code="client_left", status=499),
+        event(acme, now - timedelta(hours=30), outcome="failed", error_code="internal_error", status=500),
+    ])  # fmt: skip
+    page = page_of(signed_in(acme_viewer))
+    problems = re.findall(r'<p class="problem-head">(.*?)</p>', page, re.DOTALL)
+    assert [text_of(problem).strip() for problem in problems] == [
+        "Refused token_quota_exceeded 3 requests",
+        "Blocked content_blocked 1 request",
+    ]
+    assert "tokens or the money" in text_of(page)
+    assert f"/t/acme/requests/{latest.request_id}/" in page
+
+
+def test_limit_tells_when_it_is_reached_at_this_pace(acme: Tenant) -> None:
+    noon = datetime(2026, 11, 21, 3, tzinfo=UTC)  # in Tokyo
+
+    def reached(used: int, most: int, name: str = "tokens_per_day") -> datetime | None:
+        row = Limit(tenant=acme, name=name, max=most)
+        bound = BoundLimit("tenant", str(acme.pk), row.configured)
+        return overview.reached_at(Standing(row, LimitState(bound, used, 0, 0)), "Asia/Tokyo", noon)
+
+    assert reached(600, 900) == noon + timedelta(hours=6)
+    assert reached(600, 1300) is None
+    assert reached(900, 900) is None
+    assert reached(0, 900) is None
+    assert reached(600, 900, "tokens_per_hour") is None
+    assert overview.reached_at(Standing(Limit(tenant=acme, name="tokens_per_day", max=5)), "Asia/Tokyo", noon) is None
+
+
+@pytest.mark.usefixtures("valkey")
+def test_limits_stand_on_the_page(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
+    ledger.post([event(acme, timezone.now())])
+    client = signed_in(acme_viewer)
+    assert "not limited" in page_of(client)
+    Limit.objects.create(tenant=acme, name="tokens_per_day", max=5000)
+    told = text_of(page_of(client))
+    assert "Tokens per day The whole tenant" in told
+
+
+def test_names_of_people_are_escaped_and_strangers_not_there(
+    signed_in: SignedIn, acme: Tenant, acme_viewer: User, globex: Tenant
+) -> None:
     evil = "<script>alert(1)</script>"
     acme.name = evil
     acme.save()
-    general.display_name = {"en": evil}
-    general.save()
-    issuing.issue(acme, issuing.Terms(evil), actor=None, actor_label="test")
-    assert evil not in page_of(signed_in(acme_viewer))
+    client = signed_in(acme_viewer)
+    assert evil not in page_of(client)
+    key, _text = issuing.issue(acme, issuing.Terms(evil), actor=None, actor_label="test")
+    ours = event(acme, timezone.now(), alias=evil, key_id=str(key.pk), outcome="failed", error_code=evil)
+    ledger.post([ours, event(globex, timezone.now(), alias="globex-alias")])
+    page = page_of(client)
+    assert evil not in page
+    assert "globex" not in page
+    for path in ("/t/globex/now/", "/t/globex/now/?of=steps"):
+        assert client.get(path).status_code == 404
 
 
+@pytest.mark.usefixtures("valkey")
 def test_page_costs_a_handful_of_queries_however_many_rows(
-    signed_in: SignedIn,
-    acme: Tenant,
-    acme_viewer: User,
-    operator: User,
-    general: ModelAlias,
-    django_assert_max_num_queries: Callable[[int], Any],
+    signed_in: SignedIn, acme: Tenant, acme_viewer: User, django_assert_max_num_queries: Callable[[int], Any]
 ) -> None:
-    for n in range(60):
-        issuing.issue(acme, issuing.Terms(f"key-{n:02}"), actor=None, actor_label="test")
-        ModelAlias.objects.create(tenant=acme, name=f"alias-{n}", deployment=general.deployment)
-    for user in (acme_viewer, operator):
-        client = signed_in(user)
-        with django_assert_max_num_queries(9):
-            page = page_of(client)
-        assert page.count("key-") == 50
-        assert "Page 1 of 2" in page
+    client = signed_in(acme_viewer)
+    with django_assert_max_num_queries(12):
+        page_of(client)
+    keys = [issuing.issue(acme, issuing.Terms(f"key-{n}"), actor=None, actor_label="test")[0] for n in range(60)]
+    Limit.objects.bulk_create(Limit(key=key, name="tokens_per_day", max=5000) for key in keys)
+    ledger.post([event(acme, timezone.now(), key_id=str(key.pk), alias=f"a{n}") for n, key in enumerate(keys)])
+    with django_assert_max_num_queries(18):
+        page_of(client)
+    with django_assert_max_num_queries(8):
+        page_of(client, "/t/acme/now/")

@@ -42,8 +42,9 @@ function enliven(chart) {
     tip.hidden = false;
     // On the side where there is room.
     const isRight = at > rows.length / 2;
-    tip.style.left = isRight ? "auto" : x;
-    tip.style.right = isRight ? `${100 - ((at + 0.5) / rows.length) * 100}%` : "auto";
+    const middle = ((at + 0.5) / rows.length) * drawing.clientWidth;
+    tip.style.left = isRight ? "auto" : `${plot.clientWidth - drawing.clientWidth + middle + 8}px`;
+    tip.style.right = isRight ? `${drawing.clientWidth - middle + 8}px` : "auto";
     if (speaks) document.getElementById("announcement").textContent = [title, ...cells.map((text, n) => `${heads[n].textContent} ${text}`)].join(", ");
     mark();
   }
@@ -92,7 +93,7 @@ function enliven(chart) {
   plot.addEventListener("pointerdown", (event) => {
     if (!zooms || event.button !== 0 || event.pointerType === "touch") return;
     event.preventDefault(); // selects no words
-    plot.focus({ preventScroll: true });
+    plot.focus({ preventScroll: true, focusVisible: false });
     plot.setPointerCapture(event.pointerId);
     show(bucketAt(event), false);
     from = at;
