@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0005_key_policies'),
+        ('accounts', '0007_tenant_language'),
     ]
 
     operations = [
