@@ -7,6 +7,7 @@ from django.conf import settings
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from accounts.scopes import CHAT, MODELS, USAGE
 from gateway.api import response_headers as headers
 from gateway.api.fields import CHECK, FIELDS, FORWARD, IGNORED, OWNED, PRIVILEGED
 from gateway.exceptions import told
@@ -21,6 +22,15 @@ class ErrorRow:
     type: str
     code: str
     remedy: Remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """scope: what a key needs for it."""
+
+    address: str
+    scope: str
+    words: Promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,14 @@ HEADERS: Final[dict[str, Promise]] = {
     headers.CLAMPED: _("A warning: max_tokens was more than the alias allows, and was lowered to that."),
     headers.QUEUE_MS: _("How long the call waited for a free place, in milliseconds."),
 }
+CALLS: Final = (
+    Call("POST /v1/chat/completions", CHAT, _("Chat with a model, whole or streamed.")),
+    Call("GET /v1/models", MODELS, _("The aliases this key may call.")),
+    Call("GET /v1/models/{alias}", MODELS, _("One of them.")),
+    Call("GET /v1/usage", USAGE, _("Requests, tokens and costs over time, by alias or key.")),
+    Call("GET /v1/limits", USAGE, _("Each limit with what is used, reserved and left.")),
+    Call("GET /v1/requests/{x-request-id}", USAGE, _("One call that has ended: why it was refused, how long it took.")),
+)
 _TREATMENTS: Final[dict[str, Promise]] = {
     CHECK: _("Checked, then sent to the model"),
     FORWARD: _("Sent to the model as they are"),

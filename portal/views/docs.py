@@ -39,6 +39,7 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         "example": _example(tenant),
         "headers": manual.header_rows(),
         "fields": manual.field_groups(),
+        "calls": manual.CALLS,
         "waits": manual.waits(),
         "may_manage_keys": may(request, tenant, Action.MANAGE_KEYS),
         **(snippets.every(url, aliases[0].name, _("Hello!")) if aliases else {}),

@@ -8,6 +8,7 @@ from html import unescape
 
 import pytest
 from django.test import Client
+from django.urls import get_resolver, resolve
 from django.utils import translation
 from pytest_django import DjangoAssertNumQueries
 
@@ -76,6 +77,16 @@ def test_every_header_the_gateway_tells_of_is_explained(viewer: Client) -> None:
     assert set(manual.HEADERS) == set(response_headers.TOLD)
     page = page_of(viewer)
     assert all(f"<code>{name}</code>" in page for name in response_headers.TOLD)
+
+
+def test_every_endpoint_of_the_gateway_is_listed() -> None:
+    for call in manual.CALLS:
+        method, path = call.address.split()
+        view = resolve(path.replace("{", "").replace("}", ""), urlconf="gateway.urls").func.view_class
+        assert hasattr(view, method.lower())
+        assert view.required_scope == call.scope
+    listed = {resolve(call.address.split()[1], urlconf="gateway.urls").url_name for call in manual.CALLS}
+    assert listed == {pattern.name for pattern in get_resolver("gateway.urls").url_patterns if "v1/" in str(pattern.pattern)}
 
 
 def test_every_request_field_is_in_one_group(viewer: Client) -> None:
