@@ -35,7 +35,7 @@ class BackendForm(forms.ModelForm):  # type: ignore[type-arg] # Django's class t
     class Meta:
         model = Backend
         fields = ("name", "url")
-        labels: ClassVar = {"name": gettext_lazy("Name"), "url": gettext_lazy("URL")}
+        labels: ClassVar = {"name": gettext_lazy("Name"), "url": "URL"}
         help_texts: ClassVar = {
             "name": gettext_lazy("Letters, digits, dots, dashes and underscores. It stays: usage and metrics name it so."),
             "url": gettext_lazy("The base of a vLLM server, such as http://10.0.0.5:8000. A /v1 at its end is left out."),
