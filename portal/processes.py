@@ -131,7 +131,7 @@ def gateway(place: Place, *, workers: int) -> Role:
 def portal(place: Place) -> Role:
     more = {"DJANGO_SETTINGS_MODULE": "portal.settings.web", "SEKISHO_PORTAL_BIND": place.bind(place.portal_port)}
     command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn/portal.py"]
-    return Role("portal", command, _environment(place, more), lambda: http_answers(f"{place.portal}/sign-in/"))
+    return Role("portal", command, _environment(place, more), lambda: http_answers(f"{place.portal}/livez"))
 
 
 def simulator(place: Place) -> Role:

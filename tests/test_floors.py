@@ -9,7 +9,7 @@ PROJECT = Path(__file__).parent.parent
 # What runs in the portal and the worker, and may ask the database.
 WITH_DATABASE = {
     "apps.py", "models.py", "tasks.py", "recovery.py", "copying.py", "counters.py", "ledger.py", "months.py", "posting.py",
-    "reconcile.py", "reports.py", "retention.py", "rollups.py", "traffic.py", "unposted.py",
+    "history.py", "reconcile.py", "reports.py", "retention.py", "rollups.py", "series.py", "traffic.py", "unposted.py",
 }  # fmt: skip
 FOLDERS = ("gateway/api", "gateway/policy", "gateway/routing", "gateway/server", "gateway/upstream", "gateway", "usage")
 HOT = sorted(path for folder in FOLDERS for path in (PROJECT / folder).glob("*.py") if path.name not in WITH_DATABASE)

@@ -12,11 +12,12 @@ os.environ.setdefault("SEKISHO_FIELD_KEYS", "t1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3
 os.environ.setdefault("SEKISHO_SALT_KEY", "test-salt-of-no-value")
 
 from portal.settings.web import *  # noqa: F403 - the secrets above must stand before the base reads them
-from portal.settings.web import CACHES, DATABASES, REDIS_URL
+from portal.settings.web import CACHES, CELERY_BROKER_URL, DATABASES, REDIS_URL
 
 # pytest-xdist: each worker process has its own PostgreSQL database (pytest-django) and its own Valkey database.
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1")[2:]) + 1
 REDIS_URL = REDIS_URL.replace("?db=0", f"?db={_worker}")
+CELERY_BROKER_URL = CELERY_BROKER_URL.replace("?virtual_host=0", f"?virtual_host={_worker}")
 CACHES["default"]["LOCATION"] = REDIS_URL
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -7,13 +7,16 @@ from typing import Any
 
 from allauth.mfa.models import Authenticator
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
-from accounts import issuing
-from accounts.models import Tenant, User
-from gateway.config import policies
+from accounts import inviting, issuing
+from accounts.models import AuditEvent, Membership, Tenant, User
+from accounts.roles import Role
+from gateway.config import policies, quota_plans
 from gateway.models import Backend, Deployment, Limit, ModelAlias, PoolMember
 from tests.e2e.conftest import BY
-from usage import limits
+from tests.usage.made import event
+from usage import ledger, limits
 
 MARKUP = "<b>x</b><script>alert(1)</script>"  # wherever a person may write a text
 RULES = [{"name": "words", "kind": "keywords", "words": ["ALPHA-77"], "where": ["input"], "action": "block"}]
@@ -38,7 +41,10 @@ class Place:
     def url(self, things: Things) -> str:
         """Raises KeyError for a page about something that no tenant is furnished with yet: furnish it here."""
         noun = self.name.removeprefix("admin_").split("_")[0]
-        found = {**things["everywhere"], **things.get(noun, {}), **things.get(self.name, {})}
+        found = {**things["everywhere"], **things.get(noun, {})}
+        if self.name.startswith("admin_"):
+            found |= things.get(f"admin_{noun}", {})
+        found |= things.get(self.name, {})
         return reverse(self.name, kwargs={name: found[name] for name in self.arguments})
 
 
@@ -72,15 +78,32 @@ def furnish(tenant: Tenant) -> Things:
     policies.save_draft(policy, RULES, **BY)
     policies.publish(policy, **BY)
     policies.save_draft(policy, RULES, **BY)
+    of_all = policies.create(None, f"{own}-platform", **BY)
+    policies.save_draft(of_all, RULES, **BY)
+    policies.publish(of_all, **BY)
+    policies.save_draft(of_all, RULES, **BY)
+    plan = quota_plans.create(f"{own}-plan", [limits.Limit("requests_per_minute", 60)], **BY)
     key, _ = issuing.issue(tenant, issuing.Terms(name=MARKUP), **BY)
+    call = event(tenant, timezone.now(), alias=alias.name, key_id=str(key.pk), key_name=MARKUP, metadata={"team": MARKUP})
+    ledger.post([call])
+    invitation, _ = inviting.invite(tenant, f"invited@{own}.example", Role.VIEWER, **BY)
     somebody = User.objects.create_user(f"somebody@{own}.example", is_operator=True, name=MARKUP)
+    member = Membership.objects.create(tenant=tenant, user=somebody, role=Role.VIEWER)
     passkey = Authenticator(user=somebody, type=Authenticator.Type.WEBAUTHN, data={"name": MARKUP})
     Authenticator.objects.bulk_create([passkey])
     for holder in (tenant, alias, key):
         Limit.replace_all(holder, [limits.Limit("requests_per_minute", 60)])
     return {
-        "everywhere": {"slug": own},
+        "everywhere": {"slug": own, "tenant_slug": own},
         "key": {"pk": key.pk},
+        "request": {"pk": call.request_id},
+        "member": {"pk": member.pk},
+        "invitation": {"pk": invitation.pk},
+        "audit": {"sequence": AuditEvent.objects.filter(tenant=tenant).latest("sequence").sequence},
+        "plan": {"pk": plan.pk},
+        "admin_policy": {"name": of_all.name},
+        "admin_tenant_new_step": {"name": "details"},
+        "admin_tenant_alias_limits": {"pk": alias.pk},
         "policy": {"name": policy.name, "number": 1},
         "backend": {"name": backend.name},
         "deployment": {"name": deployment.name},

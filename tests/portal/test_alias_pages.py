@@ -157,7 +157,7 @@ def test_page_costs_a_handful_of_queries_however_many_aliases(
         alias.limits.create(name="tokens_per_day", max=2000)
     for user in (acme_viewer, operator):
         client = signed_in(user)
-        with django_assert_max_num_queries(10):
+        with django_assert_max_num_queries(12):
             page = page_of(client)
         assert page.count("<section") == 20
         assert "Page 1 of 2" in page

@@ -146,7 +146,7 @@ def test_light_asks_little(
 ) -> None:
     key = issue(acme, "batch")
     client = signed_in(acme_viewer)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(8):
         client.get(f"/t/acme/keys/{key.pk}/first-use/")
 
 
@@ -191,7 +191,7 @@ def test_live_part_of_the_limits_is_the_part_alone(
     page = client.get("/t/acme/limits/").content.decode()
     assert 'hx-get="/t/acme/limits/part/?page=1"' in page
     use(quota, acme, BoundLimit("tenant", str(acme.pk), limit.configured), tokens=500)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(8):
         part = client.get("/t/acme/limits/part/").content.decode()
     assert rows_of(part)[0].startswith("Tokens per day The whole tenant Room left 500 0 1,500 2,000")
     assert "<html" not in part
