@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+from django.db import transaction
 from playwright.sync_api import expect
 from pytest_django.live_server_helper import LiveServer
 
@@ -135,20 +136,25 @@ def test_every_page_is_sound(window: Open, acme: Tenant, operator: User, languag
     seen.open("/sign-in/")
     seen.assert_sound()
     seen.sign_in(operator)
-    TOTP.activate(operator, generate_totp_secret())
+    with transaction.atomic():
+        TOTP.activate(operator, generate_totp_secret())
     RecoveryCodes.activate(operator)
-    opened = 0
+    opened, faults = 0, []
     for place in places():
-        if place.access in ("public", "internal") or "GET" not in place.methods or place.name in DOWNLOADS | OF_OTHERS:
+        if place.access in ("public", "internal") or "GET" not in place.methods or place.name in OF_OTHERS:
             continue
-        seen.open(place.url(things))
+        if place.name.endswith(DOWNLOADS):
+            continue
+        if "<!doctype html>" not in seen.open(place.url(things)):
+            continue  # a part of a page
         assert seen.page.evaluate("document.documentElement.lang") == language
-        seen.assert_sound()
+        faults += seen.faults()
         opened += 1
-    assert opened > 14
+    assert faults == []
+    assert opened > 60
 
 
-DOWNLOADS = {"audit_csv", "mfa_download_recovery_codes"}
+DOWNLOADS = ("_csv", "_ndjson", "_download_recovery_codes")
 OF_OTHERS = {"mfa_remove_webauthn"}  # the furnished passkey is not the operator's
 
 
@@ -197,6 +203,6 @@ def test_passkey_is_made_and_signs_in_by_itself(window: Open, acme_viewer: User)
 def test_passkey_that_cannot_be_used_is_said_beside_its_button(window: Open) -> None:
     seen = window()
     seen.open("/sign-in/")
-    seen.page.evaluate("navigator.credentials.get = () => Promise.reject(new Error())")
+    seen.page.evaluate("void (navigator.credentials.get = () => Promise.reject(new Error()))")
     seen.page.click("[data-passkey=sign-in] button")
     expect(seen.page.locator("[data-passkey-error]")).to_be_visible()
