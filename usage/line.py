@@ -23,6 +23,7 @@ from usage.store import TIMEOUT_S
 _READ: Final = 1
 _WRITE: Final = 2
 _RECEIVE_BYTES: Final = 1 << 16
+BUSY_TIMES: Final = 8  # so many time-outs long a call waits for a server that answers others
 # redis-py's own, so that whoever handles its errors handles ours.
 _error_of: Final[Callable[[str], ResponseError]] = redis.connection.DefaultParser.parse_error
 
@@ -92,6 +93,7 @@ class _Wire:
         self._socket = _socket.socket(family, _socket.SOCK_STREAM, 0, descriptor)
         self._socket.setblocking(False)
         self._timeout_s = timeout_s
+        self._heard_s = 0.0  # when the server last said anything, or had to begin to
         self._reader = hiredis.Reader(replyError=_error_of)
         self._waiting: deque[tuple[Any, float]] = deque()
         self._unsent: list[bytes] = []
@@ -105,10 +107,11 @@ class _Wire:
         """The reply; an error of the server's is returned. Raises Disconnected, TimedOut."""
         if self.is_broken:
             raise Disconnected("the connection has ended")
-        waiter = Waiter()
+        waiter, now_s = Waiter(), time.monotonic()
         if not self._waiting:
+            self._heard_s = now_s
             self._clock.start(self._look_at_the_clock)
-        self._waiting.append((waiter, time.monotonic() + self._timeout_s))
+        self._waiting.append((waiter, now_s))
         if not self._unsent:
             self._loop.run_callback(self._send)
         self._unsent.append(packed)
@@ -142,6 +145,7 @@ class _Wire:
         if not data:
             self._break(Disconnected, "the server has closed the connection")
             return
+        self._heard_s = time.monotonic()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
@@ -151,12 +155,19 @@ class _Wire:
 
     def _look_at_the_clock(self) -> None:
         """Not before what has come meanwhile is read: the loop may have stood still, not the server."""
-        if self._waiting and time.monotonic() > self._waiting[0][1]:
+        if self._is_late():
             self._receive()
         if not self._waiting:
             self._clock.stop()
-        elif time.monotonic() > self._waiting[0][1]:
+        elif self._is_late():
             self._break(TimedOut, "the server does not answer")
+
+    def _is_late(self) -> bool:
+        """A server that answers others is busy, not frozen: to break then would have all of them ask again."""
+        if not self._waiting or self.is_broken:
+            return False
+        now_s = time.monotonic()
+        return now_s - self._heard_s > self._timeout_s or now_s - self._waiting[0][1] > BUSY_TIMES * self._timeout_s
 
     def _break(self, kind: type[Exception], message: str) -> None:
         self.is_broken = True

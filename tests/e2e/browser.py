@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 from accounts.models import User
 from tests.conftest import PASSWORD
@@ -33,8 +33,13 @@ class Window:
         self._base_url = base_url
         self._name = name
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("console", self._note)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        where = str(message.location.get("url", ""))
+        if message.type == "error" and not where.endswith("/favicon.ico"):  # asked for where a part is opened as a page
+            self.complaints.append(f"{message.text} {where}")
 
     def open(self, path: str) -> str:
         """What the server sent."""
