@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
@@ -27,8 +28,9 @@ AXE_OPTIONS = {
 class Window:
     """One person's window. complaints: what the console and the content security policy said, of pages that were found."""
 
-    def __init__(self, page: Page, base_url: str, name: str) -> None:
+    def __init__(self, page: Page, base_url: str, name: str, ways: dict[str, Any]) -> None:
         self.page = page
+        self._ways = ways
         self.complaints: list[str] = []
         self._base_url = base_url
         self._name = name
@@ -51,9 +53,19 @@ class Window:
     def path(self) -> str:
         return str(self.page.evaluate("location.pathname"))
 
-    def sign_in(self, user: User, password: str = PASSWORD) -> None:
+    def another(self) -> "Window":
+        """Of another person: the same browser and ways, no cookies."""
+        browser = self.page.context.browser
+        assert browser is not None
+        return Window(browser.new_context(**self._ways).new_page(), self._base_url, self._name, self._ways)
+
+    def status(self, path: str) -> int:
+        """What the server answers this person, without going there."""
+        return self.page.request.get(self._base_url + path).status
+
+    def sign_in(self, user: User | str, password: str = PASSWORD) -> None:
         self.open("/sign-in/")
-        self.page.fill("[name=login]", user.email)
+        self.page.fill("[name=login]", user if isinstance(user, str) else user.email)
         self.page.fill("[name=password]", password)
         with self.page.expect_navigation():
             self.page.click("form:has([name=password]) .primary")
@@ -82,11 +94,12 @@ def windows(base_url: str, *, language: str = "en", theme: str = "light", width:
     """A browser with one window, as a person who set nothing in the portal itself."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(
-            locale={"ja": "ja-JP", "en": "en-US"}[language],
-            color_scheme="dark" if theme == "dark" else "light",
-            viewport={"width": width, "height": 900},
-            permissions=["clipboard-read", "clipboard-write"],
-        )
-        yield Window(context.new_page(), base_url, f" {language} {theme} {width}")
+        ways: dict[str, Any] = {
+            "locale": {"ja": "ja-JP", "en": "en-US"}[language],
+            "color_scheme": "dark" if theme == "dark" else "light",
+            "viewport": {"width": width, "height": 900},
+            "permissions": ["clipboard-read", "clipboard-write"],
+        }
+        page = browser.new_context(**ways).new_page()
+        yield Window(page, base_url, f" {language} {theme} {width}", ways)
         browser.close()
