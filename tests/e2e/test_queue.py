@@ -166,7 +166,7 @@ def test_a_backend_is_drained_of_live_calls_and_gets_no_new_ones(stand: Stand, s
     stand.vllm.knobs(tokens_per_s=30)
     second.knobs(tokens_per_s=30)
     with together(12) as pool:
-        bodies = [LONG | {"max_tokens": 90, "messages": [{"role": "user", "content": str(n)}]} for n in range(10)]
+        bodies = [LONG | {"max_tokens": 180, "messages": [{"role": "user", "content": str(n)}]} for n in range(10)]
         streams = [pool.submit(stand.post, body) for body in bodies]
         stand.until(lambda: stand.running() > 0 and second.metrics()["num_requests_running"] > 0, "the streams do not begin")
         drained = pool.submit(drain, "gpu-1")

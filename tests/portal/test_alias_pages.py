@@ -117,7 +117,7 @@ def test_what_backs_an_alias_is_shown_to_operators_alone(
 
 def test_no_alias_yet_says_what_to_do(signed_in: SignedIn, acme_viewer: User, operator: User, acme: Tenant) -> None:
     assert "Ask an admin of this tenant" in page_of(signed_in(acme_viewer))
-    assert "manage.py apply" in page_of(signed_in(operator))
+    assert "/admin/aliases/_new/?tenant=acme" in page_of(signed_in(operator))
     assert acme.slug == "acme"
 
 

@@ -85,7 +85,7 @@ def test_filters_groups_and_shares(viewer: Client, acme: Tenant, morning: dateti
     ])  # fmt: skip
 
     def names(query: str) -> dict[str, str]:
-        rows = list(table_of(page_of(viewer, query), "breakdown"))[1:-1]
+        rows = list(table_of(page_of(viewer, query), "Breakdown"))[1:-1]
         return {name: requests for name, _share, requests, *_ in rows}
 
     assert names("") == {"a": "2", "b": "2"}
@@ -95,7 +95,7 @@ def test_filters_groups_and_shares(viewer: Client, acme: Tenant, morning: dateti
     assert names("?key=bat") == names(f"?key={key.pk}") == {"a": "2"}
     assert names("?ending=failed&group=status") == {"504": "1"}
     assert names("?status=200") == {"a": "1"}
-    rows = list(table_of(page_of(viewer, "?metric=errors"), "breakdown"))
+    rows = list(table_of(page_of(viewer, "?metric=errors"), "Breakdown"))
     assert [row[:2] for row in rows[1:-1]] == [["a", "100.0%"], ["b", "0.0%"]]
     assert rows[-1][2] == "4"
 
@@ -104,7 +104,7 @@ def test_table_is_sorted_as_the_url_says(viewer: Client, acme: Tenant, morning: 
     ledger.post([event(acme, morning, alias=alias) for alias in ("a", "b", "b", "c", "c", "c")])
 
     def order(sort: str) -> str:
-        return "".join(row[0] for row in list(table_of(page_of(viewer, f"?sort={sort}"), "breakdown"))[1:-1])
+        return "".join(row[0] for row in list(table_of(page_of(viewer, f"?sort={sort}"), "Breakdown"))[1:-1])
 
     orders = [order(sort) for sort in ("", "requests", "-requests", "name", "-name", "nonsense")]
     assert orders == ["cba", "abc", "cba", "abc", "cba", "cba"]
@@ -118,7 +118,7 @@ def test_seventh_group_is_among_the_others_in_the_chart_and_by_itself_in_the_tab
     page = page_of(viewer)
     head = next(table_of(page, "Requests"))
     assert head == ["Time (Asia/Tokyo)", *(f"alias-{n}" for n in range(6)), "Other", "Total"]
-    assert len(list(table_of(page, "breakdown"))) == 11
+    assert len(list(table_of(page, "Breakdown"))) == 11
     assert list(table_of(page, "Requests"))[-1][1:] == ["9", "8", "7", "6", "5", "4", "6", "45"]
 
 
@@ -226,9 +226,9 @@ def test_operators_see_all_tenants_by_tenant_and_backend(
     globex.save()
     ledger.post([event(acme, morning), event(acme, morning, backend="gpu-2"), event(globex, morning)])
     client = signed_in(operator)
-    rows = list(table_of(page_of(client, path="/admin/usage/"), "breakdown"))
+    rows = list(table_of(page_of(client, path="/admin/usage/"), "Breakdown"))
     assert [(row[0], row[2]) for row in rows[1:-1]] == [("acme", "2"), ("globex", "1")]
-    rows = list(table_of(page_of(client, "?group=backend&tenant=acme&range=7d", path="/admin/usage/"), "breakdown"))
+    rows = list(table_of(page_of(client, "?group=backend&tenant=acme&range=7d", path="/admin/usage/"), "Breakdown"))
     assert [(row[0], row[2]) for row in rows[1:-1]] == [("gpu-1", "1"), ("gpu-2", "1")]
     assert "There is no such tenant" in text_of(page_of(client, "?tenant=initech", path="/admin/usage/"))
     days = lines_of(client, "?range=30d&group=none", path="/admin/usage/ndjson/")
