@@ -20,10 +20,10 @@ from accounts import inviting, members
 from accounts.members import MemberError
 from accounts.models import ApiKey, Invitation, Membership, Tenant
 from accounts.roles import ALLOWED, Action, Role
-from accounts.second_factor import has_second_factor
 from portal import letters
 from portal.access import by, may, person, require
 from portal.forms.members import InviteForm, MemberFilter, RoleForm
+from portal.identity import second_factor
 from portal.wording import MEMBERS_MAY
 
 POST: Final = ("POST",)
@@ -34,7 +34,7 @@ INVITATIONS_SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """has_second_factor None: it is not known, or not for this reader."""
+    """has_second_factor None: it is not for this reader."""
 
     member: Membership
     has_second_factor: bool | None
@@ -174,7 +174,7 @@ def _member(tenant: Tenant, pk: int) -> Membership:
 
 def _shown(request: HttpRequest, rows: list[Membership], roles: frozenset[str]) -> list[Shown]:
     reader = person(request).pk
-    safe = has_second_factor(row.user for row in rows) if roles else None
+    safe = second_factor.had_among(row.user for row in rows) if roles else None
     return [
         Shown(
             row, None if safe is None else row.user_id in safe, is_reader=row.user_id == reader, is_changeable=row.role in roles

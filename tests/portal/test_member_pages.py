@@ -5,6 +5,7 @@ from collections.abc import Callable
 from html import unescape
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core import mail
 from django.test import Client, override_settings
 from django.utils import translation
@@ -273,3 +274,19 @@ def test_pages_are_japanese_where_they_are_asked_to_be(owner: Client, acme: Tena
             page = page_of(owner, path, headers={"accept-language": "ja"})
             assert '<html lang="ja"' in page
             assert "メンバー" in page
+
+
+def test_list_tells_who_has_a_second_factor_to_those_who_may_ask_for_it(
+    signed_in: SignedIn, acme_owner: User, acme_viewer: User
+) -> None:
+    Authenticator.objects.bulk_create(
+        [
+            Authenticator(user=acme_owner, type=Authenticator.Type.TOTP, data={}),
+            Authenticator(user=acme_viewer, type=Authenticator.Type.RECOVERY_CODES, data={}),  # alone they are none
+        ]
+    )
+    table = signed_in(acme_owner).get("/t/acme/members/").content.decode().split("<tbody")[1]
+    rows = {email: table.split(email)[1].split("</tr>")[0] for email in (acme_owner.email, acme_viewer.email)}
+    assert "Set up" in rows[acme_owner.email]
+    assert "Set up" not in rows[acme_viewer.email]
+    assert "Second factor" not in signed_in(acme_viewer).get("/t/acme/members/").content.decode().split("<table")[1]
