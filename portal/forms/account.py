@@ -9,8 +9,10 @@ from allauth.mfa.webauthn.forms import AddWebAuthnForm
 from django import forms
 from django.conf import settings
 from django.contrib.auth.password_validation import password_validators_help_texts
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from portal import letters
 from portal.context import THEMES
 
 EMAIL: Final = _("E-mail address")
@@ -58,6 +60,16 @@ class ForgottenPasswordForm(account_forms.ResetPasswordForm):  # type: ignore[mi
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _word(self, email=EMAIL)
+
+    def clean_email(self) -> str:
+        """Nothing is looked up here: neither the answer nor its time tells which addresses have an account."""
+        return str(self.cleaned_data["email"]).lower()
+
+    def save(self, request: HttpRequest, **kwargs: Any) -> str:
+        """Raises letters.QueueUnavailable."""
+        email: str = self.cleaned_data["email"]
+        letters.queue_new_password(email, origin=f"{request.scheme}://{request.get_host()}")
+        return email
 
 
 class SecondFactorForm(mfa_forms.AuthenticateForm):  # type: ignore[misc]  # allauth ships no types
