@@ -73,6 +73,7 @@ urlpatterns = [
     path("account/second-factor/codes/", account.codes, name="mfa_view_recovery_codes"),
     path("account/second-factor/codes/file/", account.codes_download, name="mfa_download_recovery_codes"),
     path("account/second-factor/codes/new/", account.codes_renew, name="mfa_generate_recovery_codes"),
+    path("account/second-factor/<int:pk>/name/", account.factor_name, name="factor_name"),
     path("account/passkeys/", account.passkeys, name="mfa_list_webauthn"),
     path("account/passkeys/add/", account.passkey_add, name="mfa_add_webauthn"),
     path("account/passkeys/<int:pk>/remove/", account.passkey_remove, name="mfa_remove_webauthn"),

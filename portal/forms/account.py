@@ -108,6 +108,15 @@ class AddPasskeyForm(AddWebAuthnForm):  # type: ignore[misc]  # allauth ships no
         return str(super().clean_name())[:64]
 
 
+class FactorNameForm(forms.Form):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=64,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text=_("To tell it apart, such as “work laptop”."),
+    )
+
+
 class ProfileForm(forms.Form):
     name = forms.CharField(
         label=_("Name"),

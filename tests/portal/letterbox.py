@@ -36,7 +36,7 @@ def broker_out() -> Iterator[None]:
 
 def _connect_to(url: str) -> None:
     app.conf.broker_url = url
-    app._after_fork()  # noqa: SLF001 - celery's own way to forget its open connections
+    app._after_fork()
 
 
 def deliver() -> None:
