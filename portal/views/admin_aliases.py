@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import aliases
 from gateway.models import ModelAlias
-from portal import affected
+from portal import affected, editing
 from portal.access import by, operator
 from portal.forms.admin_aliases import AliasFilter, AliasForm, DeleteForm, TenantForm
 
@@ -58,9 +58,15 @@ def new(request: HttpRequest) -> HttpResponse:
 
 @operator(methods=READ_AND_POST)
 def edit(request: HttpRequest, pk: UUID) -> HttpResponse:
+    with editing.alone(request, f"alias {pk}"):
+        return _edit(request, pk)
+
+
+def _edit(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = _alias(pk)
     form = AliasForm(request.POST or None, instance=_alias(pk), tenant=row.tenant)
-    if request.method == "POST" and form.is_valid():
+    overtaken = editing.of_forms(request, f"alias {row.tenant.slug}/{row.name}", row.tenant, [form])
+    if request.method == "POST" and form.is_valid() and not overtaken.is_overtaken:
         try:
             changed = aliases.change(row, form.values, **by(request))
         except ValidationError as error:
@@ -70,6 +76,7 @@ def edit(request: HttpRequest, pk: UUID) -> HttpResponse:
             messages.success(request, done)
             return redirect("admin_alias", row.pk)
     context = {"form": form, "owner": row.tenant, "alias": row, "calls": affected.calls_lately(row)}
+    context |= {"edit": overtaken, "zone": row.tenant.zone}
     return render(request, "portal/admin_aliases/form.html", context)
 
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import limit_changes
 from gateway.models import Limit, ModelAlias, PlannedTenant
+from portal import editing
 from portal.access import by, operator
 from portal.consequences import consequences
 from portal.forms.limits import LimitsForm
@@ -34,15 +35,23 @@ def of_alias(request: HttpRequest, tenant_slug: str, pk: UUID) -> HttpResponse:
 
 def _edit(request: HttpRequest, tenant: Tenant, holder: Tenant | ModelAlias, context: dict[str, Any]) -> HttpResponse:
     """A POST that only asks for the words changes nothing."""
+    with editing.alone(request, f"limits {holder.pk}"):
+        return _edit_alone(request, tenant, holder, context)
+
+
+def _edit_alone(request: HttpRequest, tenant: Tenant, holder: Tenant | ModelAlias, context: dict[str, Any]) -> HttpResponse:
+    target = f"tenant {tenant.slug}" if holder is tenant else f"alias {tenant.slug}/{holder.name}"
     rows = list(Limit.objects.filter(**{"tenant" if holder is tenant else "alias": holder}).select_related("alias"))
     stand = standings(tenant, rows)
     form = LimitsForm(request.POST or None, held=[row.configured for row in rows])
+    overtaken = editing.of_forms(request, target, tenant, [form])
     is_said = request.method == "POST" and form.is_valid()
-    if is_said and "say" not in request.POST:
+    if is_said and "say" not in request.POST and not overtaken.is_overtaken:
         done = limit_changes.change(holder, form.wanted, **by(request))
         changed = _("Changed: it counts for every call that begins from now on.") if done else _("Nothing was changed.")
         messages.success(request, changed)
         return redirect("limits", tenant.slug)
     told = consequences(stand, form.wanted) if is_said else []
     context |= {"form": form, "by_name": {one.row.name: one for one in stand}, "told": told, "is_said": is_said}
+    context |= {"edit": overtaken, "zone": tenant.zone}
     return render(request, "portal/limits/form.html", context)
