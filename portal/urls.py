@@ -122,6 +122,7 @@ urlpatterns = [
     path("admin/aliases/<uuid:pk>/", admin_aliases.edit, name="admin_alias"),
     path("admin/aliases/<uuid:pk>/delete/", admin_aliases.delete, name="admin_alias_delete"),
     path("admin/health/", health.index, name="admin_health"),
+    path("admin/health/live/", health.part, name="admin_health_live"),
     path("admin/usage/", usage.index_of_all, name="admin_usage"),
     path("admin/usage/csv/", usage.download_of_all, {"kind": "csv"}, name="admin_usage_csv"),
     path("admin/usage/ndjson/", usage.download_of_all, {"kind": "ndjson"}, name="admin_usage_ndjson"),
@@ -154,6 +155,7 @@ urlpatterns = [
     path("t/<slug:slug>/audit/<int:sequence>/", audit.show.of_tenant, name="audit_event"),
     path("admin/audit/", audit.index.of_platform, name="admin_audit"),
     path("admin/audit/csv/", audit.download.of_platform, name="admin_audit_csv"),
+    path("admin/audit/chain/", audit.chain, name="admin_audit_chain"),
     path("admin/audit/verify/", audit.verify, name="admin_audit_verify"),
     path("admin/audit/<int:sequence>/", audit.show.of_platform, name="admin_audit_event"),
 ]
