@@ -61,9 +61,14 @@ def of_forms(
 
     target: as the audit trail calls it. whole: what else the fingerprint is of.
     """
-    now = fingerprint([whole, *([[name, _plain(form[name].initial)] for name in form.fields] for form in held)])
+    now = _state(held, whole)
     differing = [one for form in held if form.is_bound for one in _differing(form)]
     return _edit(request, now, target, tenant, is_other=bool(differing), fields=differing)
+
+
+def begun(held: Sequence[forms.BaseForm]) -> Edit:
+    """Of forms that this request shows and does not take: another address does."""
+    return Edit(_state(held, ""))
 
 
 def of_text(
@@ -79,6 +84,10 @@ def of_text(
 def fingerprint(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _state(held: Sequence[forms.BaseForm], whole: str) -> str:
+    return fingerprint([whole, *([[name, _plain(form[name].initial)] for name in form.fields] for form in held)])
 
 
 def _edit(request: HttpRequest, now: str, target: str, tenant: Tenant | None, *, is_other: bool, **more: Any) -> Edit:

@@ -15,7 +15,7 @@ from portal import editing
 from portal.access import by, operator
 from portal.consequences import consequences
 from portal.forms.limits import LimitsForm
-from portal.standing import standings
+from portal.standing import Standing, standings
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 
@@ -41,17 +41,24 @@ def _edit(request: HttpRequest, tenant: Tenant, holder: Tenant | ModelAlias, con
 
 def _edit_alone(request: HttpRequest, tenant: Tenant, holder: Tenant | ModelAlias, context: dict[str, Any]) -> HttpResponse:
     target = f"tenant {tenant.slug}" if holder is tenant else f"alias {tenant.slug}/{holder.name}"
-    rows = list(Limit.objects.filter(**{"tenant" if holder is tenant else "alias": holder}).select_related("alias"))
-    stand = standings(tenant, rows)
-    form = LimitsForm(request.POST or None, held=[row.configured for row in rows])
+    stand = held_by(tenant, holder)
+    form = LimitsForm(request.POST or None, held=[one.row.configured for one in stand])
     overtaken = editing.of_forms(request, target, tenant, [form])
     is_said = request.method == "POST" and form.is_valid()
     if is_said and "say" not in request.POST and not overtaken.is_overtaken:
         done = limit_changes.change(holder, form.wanted, **by(request))
         changed = _("Changed: it counts for every call that begins from now on.") if done else _("Nothing was changed.")
         messages.success(request, changed)
+        if request.POST.get("from") == "alias" and holder is not tenant:
+            return redirect("admin_alias", holder.pk)
         return redirect("limits", tenant.slug)
     told = consequences(stand, form.wanted) if is_said else []
     context |= {"form": form, "by_name": {one.row.name: one for one in stand}, "told": told, "is_said": is_said}
     context |= {"edit": overtaken, "zone": tenant.zone}
     return render(request, "portal/limits/form.html", context)
+
+
+def held_by(tenant: Tenant, holder: Tenant | ModelAlias) -> list[Standing]:
+    """The limits of a tenant or one of its aliases, as they stand now."""
+    rows = Limit.objects.filter(**{"tenant" if holder is tenant else "alias": holder}).select_related("alias")
+    return standings(tenant, list(rows))
