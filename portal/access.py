@@ -179,10 +179,12 @@ def _behind_sign_in(
     @wraps(view)
     @never_cache
     def page(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated and errors.is_for_a_part(request):
+            return errors.signed_out()
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path() if request.method in READ else "/")
         if not owing_second_factor and second_factor.is_owed_by(person(request)):
-            return redirect("mfa_index")
+            return errors.whole_page_again() if errors.is_for_a_part(request) else redirect("mfa_index")
         if not ends_viewing and person(request).is_operator and viewing.recall(request) is not None:
             person(request).is_operator = False  # for this request: what pages show to operators alone is not shown either
             if request.method not in READ:

@@ -90,6 +90,16 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What changes seldom and costs queries to find out: a page that renews itself holds it for a minute. In one language."""
+
+    database: Part
+    tables: Part
+    published: Part
+    partitions: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Told:
     """What Redis holds of all this. now_s: by its own clock."""
 
@@ -100,27 +110,37 @@ class _Told:
     queued: int
 
 
-def condition() -> Condition:
+def settled() -> Settled:
+    return Settled(
+        _part(stores.database_in_use(), more=_size()),
+        _part(checkup.migrations()),
+        _part(checkup.published()),
+        months.partitions(),
+    )
+
+
+def condition(held: Settled | None = None) -> Condition:
+    """held: what need not be found out anew; then the database is asked one thing."""
+    held = held or settled()
     store = stores.redis()
     told = _told() if store.is_good else None
-    partitions = months.partitions()
     parts = [
-        _part(stores.database_in_use(), more=_size()),
+        held.database,
         _part(store),
-        _part(checkup.migrations()),
-        _configuration(is_redis_out=told is None),
+        held.tables,
+        _configuration(held.published, is_redis_out=told is None),
         _gateway(told),
         _spool(told),
         _part(checkup.journal()) if told else Part(_("Journal"), "", _("unknown, Redis does not answer")),
         *_celery(told),
-        _partitions(partitions),
+        _partitions(held.partitions),
     ]
     workers = sorted((told.workers if told else {}).items(), key=lambda item: item[1].begun_s)
     return Condition(
         parts,
         [Worker(name[-8:], one, datetime.fromtimestamp(one.begun_s, timezone.get_current_timezone())) for name, one in workers],
         [_job(name, entry, told) for name, entry in settings.CELERY_BEAT_SCHEDULE.items()],
-        partitions,
+        held.partitions,
         settings.VERSION,
     )
 
@@ -153,7 +173,7 @@ def _size() -> str:
     return str(row[0]) if row else ""
 
 
-def _configuration(*, is_redis_out: bool) -> Part:
+def _configuration(published: Part, *, is_redis_out: bool) -> Part:
     waiting = ConfigChange.objects.count()
     name = _("Configuration")
     if waiting:
@@ -162,7 +182,7 @@ def _configuration(*, is_redis_out: bool) -> Part:
         return Part(name, "warn", told % {"number": waiting}, remedy)
     if is_redis_out:
         return Part(name, "", _("unknown, Redis does not answer"))
-    return _part(checkup.published())
+    return published
 
 
 def _gateway(told: _Told | None) -> Part:

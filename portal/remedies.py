@@ -80,8 +80,14 @@ REMEDIES: Final[dict[str, Remedy]] = {
         _("Check the id; a call that still runs is not there yet."),
     ),
     "invalid_api_key": Remedy(
-        _("The key is missing, wrong, expired or revoked, or comes from a network it may not be used from."),
-        _("See in the list of keys which it is. A revoked key never comes back: make a new one."),
+        _(
+            "The key is missing, wrong, expired or revoked, it comes from a network it may not be used from, or its tenant "
+            "is suspended."
+        ),
+        _(
+            "See in the list of keys which it is. A revoked key never comes back: make a new one. While a tenant is suspended, "
+            "each of its pages says so, and whom to ask."
+        ),
         "keys",
     ),
     "insufficient_scope": Remedy(

@@ -1,13 +1,19 @@
 """What the worker does for the portal. Thin: each task calls one verb."""
 
 import logging
+from collections.abc import Callable
+from smtplib import SMTPException
+from typing import Any, Final
 
 from celery import shared_task
 
 from accounts import audit
 from accounts.models import User
+from portal import letters
 
 _log = logging.getLogger(__name__)
+TRIES: Final = 5
+PAUSE_S: Final = 30
 
 
 @shared_task
@@ -17,3 +23,26 @@ def verify_audit(user_id: str, address: str | None, request_id: str) -> None:
     found = audit.verify_and_record(actor=actor, address=address, request_id=request_id)
     if found.broken_at is not None:
         _log.error("The audit trail is broken at event %d", found.broken_at)
+
+
+@shared_task(bind=True, max_retries=TRIES - 1)
+def send_invitation(task: Any, invitation_id: str, sealed_link: str) -> None:
+    _until_sent(task, lambda: letters.send_invitation(invitation_id, sealed_link))
+
+
+@shared_task(bind=True, max_retries=TRIES - 1)
+def send_new_password(task: Any, email: str, origin: str, language: str | None) -> None:
+    _until_sent(task, lambda: letters.send_new_password(email, origin, language))
+
+
+def _until_sent(task: Any, send: Callable[[], None]) -> None:
+    """A mail server that does not take it is asked again. The log gets no address, and no link."""
+    try:
+        send()
+    except (SMTPException, OSError) as error:
+        _log.warning("A letter could not be sent by mail: %s", type(error).__name__)
+        raise task.retry(countdown=PAUSE_S * 2**task.request.retries, exc=Undelivered(type(error).__name__)) from None
+
+
+class Undelivered(Exception):
+    """No mail server took a letter."""

@@ -43,6 +43,7 @@ VERBS: Final[dict[str, Promise]] = {
     "person.password_changed": _("Password changed"),
     "person.link_made": _("Link for a new password made"),
     "person.second_factor_added": _("Second factor added"),
+    "person.second_factor_renamed": _("Second factor renamed"),
     "person.second_factor_removed": _("Second factor removed"),
     "person.recovery_codes_renewed": _("Recovery codes renewed"),
     "person.sessions_ended": _("Sessions ended"),

@@ -7,7 +7,7 @@ carries a word of a prompt or an answer.
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
-VERSION: Final = 1
+VERSION: Final = 2  # since 2 a decision of a content policy tells its holder
 
 # completed: the backend ended the stream or answered whole. failed: it did not. client_left: the client did not wait.
 # refused: the gateway or the backend said no, nothing was generated. timeout: a limit of time ended the call.

@@ -140,7 +140,9 @@ def policy_report(
 ) -> list[dict[str, Any]]:
     """How often each rule did what, by bucket as in usage_report, oldest first: what a monitored rule would have blocked.
 
-    tenant None: of all tenants but those in `besides`, in buckets of UTC. policy: of the policies of this name alone.
+    tenant None: of the platform's policies, over all tenants, in buckets of UTC; else of the tenant's own. policy: of those of
+    this name alone. Calls of before 2026-11-21 do not tell whose a policy was: they count as the tenant's own, and, but for the
+    tenants in `besides`, as the platform's.
     decisions: as many as there were; calls: in how many calls. Of a call with very many decisions the first hundred count.
     Raises as usage_report.
     """
@@ -149,15 +151,16 @@ def policy_report(
         cursor.execute(
             f"""
             WITH call AS (
-                SELECT DISTINCT ON (request_id) request_id, created_at, policy FROM usage_usagerecord
-                WHERE {"tenant_id = %(tenant)s" if tenant else "tenant_id <> ALL(%(besides)s)"}
-                    AND created_at >= %(start)s AND created_at < %(end)s AND policy IS NOT NULL
+                SELECT DISTINCT ON (request_id) request_id, tenant_id, created_at, policy FROM usage_usagerecord
+                WHERE {"tenant_id = %(tenant)s AND " if tenant else ""}
+                    created_at >= %(start)s AND created_at < %(end)s AND policy IS NOT NULL
                     AND jsonb_typeof(policy) = 'array'
                 ORDER BY request_id, part DESC
             )
             SELECT width_bucket(created_at, %(edges)s::timestamptz[]), one->>'policy', (one->>'version')::int, one->>'rule',
                 one->>'kind', one->>'action', count(*), count(DISTINCT request_id)
             FROM call CROSS JOIN jsonb_array_elements(policy) AS one WHERE one ? 'rule'
+                AND (one->>'holder' = %(holder)s OR NOT one ? 'holder' AND tenant_id <> ALL(%(besides)s))
                 {"AND one->>'policy' = %(policy)s" if policy is not None else ""}
             GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT %(most)s
             """,  # noqa: S608 - own words
@@ -165,6 +168,7 @@ def policy_report(
                 "edges": edges,
                 "tenant": tenant.pk if tenant else None,
                 "besides": list(besides),
+                "holder": "tenant" if tenant else "platform",
                 "policy": policy,
                 "start": edges[0],
                 "end": edges[-1],

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 from gateway import exceptions
 from gateway.api.fields import FIELDS, REQUIRED, Field
 from gateway.exceptions import GatewayError
-from gateway.policy.rules import ACTIONS, SURFACES
+from gateway.policy.rules import ACTIONS, HOLDERS, SURFACES
 from usage.events import Outcome, UsageSource
 from usage.limits import NAMES, SUBJECTS
 from usage.spans import SPANS
@@ -301,6 +301,7 @@ _PLACE: Final = {"type": ["integer", "null"], "description": "Characters into th
 _DECISION: Final = _object(
     {
         "policy": _STRING,
+        "holder": {"enum": list(HOLDERS), "description": "Whose policy it was; not told of calls of before 2026-11-21."},
         "version": _COUNT,
         "rule": _STRING,
         "kind": _STRING,

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.policy.rules import Policy, RulesRefused, parse_rules
+from gateway.policy.rules import Holder, Policy, RulesRefused, parse_rules
 from usage.limits import NAMES, Limit
 
 MARKER: Final = "sekisho:config:marker"
@@ -225,7 +225,9 @@ def load_platform(document: bytes, decrypt: Callable[[str], str]) -> Platform:
         )
         for d in data["deployments"]
     }
-    return Platform(deployments, frozenset(data["cors_origins"]), data["has_imported_keys"], backends, policies=_policies(data))
+    return Platform(
+        deployments, frozenset(data["cors_origins"]), data["has_imported_keys"], backends, _policies(data, "platform")
+    )
 
 
 def load_tenant(document: bytes) -> Tenant:
@@ -236,7 +238,7 @@ def load_tenant(document: bytes) -> Tenant:
             "cors_origins": frozenset(data["cors_origins"]),
             "aliases": {alias["name"]: _alias(alias) for alias in data["aliases"]},
             "limits": _limits(data),
-            "policies": _policies(data),
+            "policies": _policies(data, "tenant"),
         }
     )
 
@@ -255,22 +257,22 @@ def load_key(document: bytes) -> Key:
     )
 
 
-def load_policy(data: Mapping[str, Any]) -> Policy:
-    """A published version, as a part of a document.
+def load_policy(data: Mapping[str, Any], holder: Holder) -> Policy:
+    """A published version, as a part of the holder's document.
 
     One that says the same is the same object: what else of a tenant changes must not have its rules compiled anew.
     """
-    return _policy(orjson.dumps(data))
+    return _policy(orjson.dumps(data), holder)
 
 
 @lru_cache(maxsize=POLICIES_KEPT)
-def _policy(document: bytes) -> Policy:
+def _policy(document: bytes, holder: Holder) -> Policy:
     data = orjson.loads(document)
     try:
         rules, is_readable = parse_rules(data["rules"], is_published=True), True
     except RulesRefused:  # of a release that knows more kinds
         rules, is_readable = (), False
-    return Policy(data["name"], data["version"], rules, data["is_everywhere"], is_readable)
+    return Policy(data["name"], data["version"], rules, data["is_everywhere"], is_readable, holder)
 
 
 def _backend(data: Mapping[str, Any], decrypt: Callable[[str], str]) -> Backend:
@@ -296,8 +298,8 @@ def _limits(data: Mapping[str, Any]) -> tuple[Limit, ...]:
     return tuple(Limit(**_known(Limit, limit)) for limit in data.get("limits", ()) if limit["name"] in NAMES)
 
 
-def _policies(data: Mapping[str, Any]) -> dict[str, Policy]:
-    return {policy["name"]: load_policy(policy) for policy in data.get("policies", ())}
+def _policies(data: Mapping[str, Any], holder: Holder) -> dict[str, Policy]:
+    return {policy["name"]: load_policy(policy, holder) for policy in data.get("policies", ())}
 
 
 def _known(document_class: type, data: Mapping[str, Any]) -> dict[str, Any]:

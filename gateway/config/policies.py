@@ -104,7 +104,7 @@ def delete(policy: ContentPolicy, **by: Unpack[audit.By]) -> None:
 
 def as_published(policy: ContentPolicy) -> Policy:
     """As gateways know it, for a trial. Raises ValueError when it is not published."""
-    return load_policy(policy_facts(policy))
+    return load_policy(policy_facts(policy), "platform" if policy.tenant_id is None else "tenant")
 
 
 def put(policy: ContentPolicy, rules: list[Any], *, created_by: str) -> None:

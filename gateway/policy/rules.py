@@ -24,6 +24,8 @@ from gateway.policy.scripts import SCRIPTS
 
 Action = Literal["block", "redact", "flag"]
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
+Holder = Literal["tenant", "platform"]
+HOLDERS: Final[tuple[str, ...]] = get_args(Holder)
 Surface = Literal[
     "input.system",
     "input.user",
@@ -131,7 +133,8 @@ class Judge(Rule):
 class Policy:
     """One published version. is_everywhere: it applies to all calls of its tenant, or of the platform, without being named.
 
-    is_readable False: what it says is not known here, so that no call may pass; it has no rules then.
+    is_readable False: what it says is not known here, so that no call may pass; it has no rules then. holder: whose it is, as
+    tenant and platform may each have one of the same name.
     """
 
     name: str
@@ -139,6 +142,7 @@ class Policy:
     rules: tuple[Rule, ...]
     is_everywhere: bool = False
     is_readable: bool = True
+    holder: Holder = "tenant"
 
 
 class RulesRefused(ValueError):

@@ -17,7 +17,7 @@ from gateway.policy import patterns
 from gateway.policy.detectors import DETECTORS
 from gateway.policy.masks import MASK_PATTERN
 from gateway.policy.normalize import endings, folded, unsettled
-from gateway.policy.rules import OUTPUT, SURFACES, Detector, Keywords, Pattern, Policy, Rule, Script, Size, TextRule
+from gateway.policy.rules import OUTPUT, SURFACES, Detector, Holder, Keywords, Pattern, Policy, Rule, Script, Size, TextRule
 from gateway.policy.spacing import closed_up
 
 _MEMORY_MAX_BYTES: Final = 256 * 1024 * 1024  # of an automaton of all patterns together; it takes what it needs
@@ -31,6 +31,7 @@ class Source:
     policy: str
     version: int
     rule: Rule
+    holder: Holder = "tenant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,9 @@ class RuleSet:
     """whole: rules that judge a request as a whole, or by more than its spans; in order."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
-        self.sources = tuple(Source(policy.name, policy.version, rule) for policy in policies for rule in policy.rules)
+        self.sources = tuple(
+            Source(policy.name, policy.version, rule, policy.holder) for policy in policies for rule in policy.rules
+        )
         self.whole = tuple(source for source in self.sources if not isinstance(source.rule, TextRule))
         self._restores = any(isinstance(source.rule, TextRule) and source.rule.restore for source in self.sources)
         self._spans: dict[tuple[bool, tuple[Source, ...]], Spans] = {}  # most surfaces have the same

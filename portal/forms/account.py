@@ -9,8 +9,10 @@ from allauth.mfa.webauthn.forms import AddWebAuthnForm
 from django import forms
 from django.conf import settings
 from django.contrib.auth.password_validation import password_validators_help_texts
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from portal import letters
 from portal.context import THEMES
 
 EMAIL: Final = _("E-mail address")
@@ -59,6 +61,16 @@ class ForgottenPasswordForm(account_forms.ResetPasswordForm):  # type: ignore[mi
         super().__init__(*args, **kwargs)
         _word(self, email=EMAIL)
 
+    def clean_email(self) -> str:
+        """Nothing is looked up here: neither the answer nor its time tells which addresses have an account."""
+        return str(self.cleaned_data["email"]).lower()
+
+    def save(self, request: HttpRequest, **kwargs: Any) -> str:
+        """Raises letters.QueueUnavailable."""
+        email: str = self.cleaned_data["email"]
+        letters.queue_new_password(email, origin=f"{request.scheme}://{request.get_host()}")
+        return email
+
 
 class SecondFactorForm(mfa_forms.AuthenticateForm):  # type: ignore[misc]  # allauth ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,6 +106,15 @@ class AddPasskeyForm(AddWebAuthnForm):  # type: ignore[misc]  # allauth ships no
 
     def clean_name(self) -> str:
         return str(super().clean_name())[:64]
+
+
+class FactorNameForm(forms.Form):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=64,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text=_("To tell it apart, such as “work laptop”."),
+    )
 
 
 class ProfileForm(forms.Form):

@@ -29,6 +29,7 @@ class MemberForm(forms.Form):
             initial |= {"weight": terms.weight, "tier": terms.tier, "max_concurrent_calls": terms.max_concurrent_calls}
         super().__init__(data, prefix=f"pool-{backend.name}", initial=initial)
         self.backend = backend
+        self.subject = backend.name
         self.fields["is_in"].label = backend.name
         self.fields["tier"].widget.attrs |= {"min": 0, "max": TIER_MAX}
         for name in ("weight", "tier", "max_concurrent_calls"):

@@ -57,7 +57,7 @@ class LimitsForm(forms.Form):
             self.fields[name] = _money(name) if name == MONEY else _number(name)
             choices = [REFUSE, SHORTEN, COUNT] if name in CLAMPABLE else [REFUSE, COUNT]
             label = _("%(limit)s: beyond it") % {"limit": LIMITS[name]}
-            self.fields[f"{name}_beyond"] = forms.ChoiceField(label=label, required=False, choices=choices)
+            self.fields[f"{name}_beyond"] = forms.ChoiceField(label=label, required=False, choices=choices, initial=REFUSE[0])
         for field in self.fields.values():
             field.disabled = not is_editable
 

@@ -1,8 +1,6 @@
 """allauth's adapters: where sign-in is decided or said our way. Nobody signs up: an account is made by who invites."""
 
-import logging
 import time
-from smtplib import SMTPException
 from typing import Any, Final
 
 from allauth.account import app_settings
@@ -16,11 +14,9 @@ from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
 from django.contrib import messages
-from django.core.mail import EmailMessage
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -31,8 +27,6 @@ from accounts.models import User
 from gateway.config import encryption
 from portal.access import acting
 from portal.views.language import remember
-
-logger = logging.getLogger(__name__)
 
 REFUSED: Final = gettext_lazy(
     "This e-mail address and password do not open an account. Check both and try again; "
@@ -104,20 +98,6 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
         text = kwargs.get("message") or SAID.get(message_template or "")
         if text:
             messages.add_message(request, level, str(text))
-
-    def send_password_reset_mail(self, user: User, email: str, context: dict[str, Any]) -> None:
-        """In the person's language. Whether it could be sent is for the log: to the page every address is alike."""
-        with translation.override(user.language or translation.get_language()):
-            subject = _("A new password for Sekisho")
-            body = _(
-                "Somebody, probably you, asked for a new password of %(email)s.\n\n"
-                "Choose it here, within 24 hours:\n%(url)s\n\n"
-                "If you did not ask for it, do nothing: the password stays as it is."
-            ) % {"email": user.email, "url": context["password_reset_url"]}
-        try:
-            EmailMessage(subject, body, self.get_from_email(), [user.email]).send()
-        except (OSError, SMTPException):
-            logger.exception("The mail for a new password could not be sent.")
 
 
 class MfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth ships no types

@@ -64,6 +64,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "portal.context.page",
             ],
+            "builtins": ["portal.templatetags.icons"],
         },
     }
 ]

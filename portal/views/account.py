@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from allauth.account import views as account
 from allauth.mfa.base import views as mfa
+from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes import views as recovery_codes
 from allauth.mfa.totp import views as totp
 from allauth.mfa.webauthn import views as webauthn
@@ -13,14 +14,14 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 
 from accounts import audit, people
 from portal import context
 from portal.access import by, person, signed_in
-from portal.forms.account import ProfileForm
+from portal.forms.account import FactorNameForm, ProfileForm
 from portal.identity import second_factor, sessions
 from portal.views.language import keep, remember
 
@@ -91,6 +92,25 @@ def profile(request: HttpRequest) -> HttpResponse:
     with override(language or None):
         messages.success(request, _("Your profile is saved."))
     return response
+
+
+@signed_in(READ_AND_POST)
+def factor_name(request: HttpRequest, pk: int) -> HttpResponse:
+    """What an app or a passkey of one's own is called."""
+    own = Authenticator.objects.filter(user=person(request), type__in=second_factor.FACTORS)
+    factor = get_object_or_404(own, pk=pk)
+    name = factor.data.get("name", "")
+    form = FactorNameForm(request.POST or None, initial={"name": name})
+    if request.method != "POST" or not form.is_valid():
+        context = {"form": form, "name": name or factor.get_type_display(), "back": _page_of_factor(factor)}
+        return render(request, "mfa/name.html", context)
+    if second_factor.rename(factor, form.cleaned_data["name"], **by(request)):
+        messages.success(request, _("It is called %(name)s now.") % form.cleaned_data)
+    return redirect(_page_of_factor(factor))
+
+
+def _page_of_factor(factor: Authenticator) -> str:
+    return "mfa_index" if factor.type == Authenticator.Type.TOTP else "mfa_list_webauthn"
 
 
 @signed_in(READ_AND_POST)

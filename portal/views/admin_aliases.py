@@ -1,11 +1,12 @@
 """The aliases of every tenant, for those who run the platform: found, made, changed, deleted."""
 
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -13,9 +14,11 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import aliases
 from gateway.models import ModelAlias
-from portal import affected
+from portal import affected, editing
 from portal.access import by, operator
 from portal.forms.admin_aliases import AliasFilter, AliasForm, DeleteForm, TenantForm
+from portal.forms.limits import LimitsForm
+from portal.views.admin_limits import held_by
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 ROWS_PER_PAGE: Final = 50
@@ -26,13 +29,18 @@ TENANTS_OFFERED: Final = 200
 def index(request: HttpRequest) -> HttpResponse:
     form = AliasFilter(request.GET)
     form.is_valid()
-    rows = form.narrowed(ModelAlias.objects.select_related("tenant", "deployment", "canary").order_by("tenant__slug", "name"))
+    rows = form.narrowed(_listed())
     context = {
         "form": form,
         "is_filtered": form.is_narrow,
         "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
     }
     return render(request, "portal/admin_aliases/list.html", context)
+
+
+def _listed() -> QuerySet[ModelAlias]:
+    rows = ModelAlias.objects.select_related("tenant", "deployment", "canary").prefetch_related("limits")
+    return rows.order_by("tenant__slug", "name")
 
 
 @operator(methods=READ_AND_POST)
@@ -58,9 +66,15 @@ def new(request: HttpRequest) -> HttpResponse:
 
 @operator(methods=READ_AND_POST)
 def edit(request: HttpRequest, pk: UUID) -> HttpResponse:
+    with editing.alone(request, f"alias {pk}"):
+        return _edit(request, pk)
+
+
+def _edit(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = _alias(pk)
     form = AliasForm(request.POST or None, instance=_alias(pk), tenant=row.tenant)
-    if request.method == "POST" and form.is_valid():
+    overtaken = editing.of_forms(request, f"alias {row.tenant.slug}/{row.name}", row.tenant, [form])
+    if request.method == "POST" and form.is_valid() and not overtaken.is_overtaken:
         try:
             changed = aliases.change(row, form.values, **by(request))
         except ValidationError as error:
@@ -70,6 +84,7 @@ def edit(request: HttpRequest, pk: UUID) -> HttpResponse:
             messages.success(request, done)
             return redirect("admin_alias", row.pk)
     context = {"form": form, "owner": row.tenant, "alias": row, "calls": affected.calls_lately(row)}
+    context |= {"edit": overtaken, "zone": row.tenant.zone, **_limits(row)}
     return render(request, "portal/admin_aliases/form.html", context)
 
 
@@ -90,6 +105,13 @@ def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
         "limits": row.limits.count(),
     }
     return render(request, "portal/admin_aliases/delete.html", context)
+
+
+def _limits(row: ModelAlias) -> dict[str, Any]:
+    """A form of their own on the page: what it sends goes to the page of the limits."""
+    stand = held_by(row.tenant, row)
+    form = LimitsForm(held=[one.row.configured for one in stand])
+    return {"limited": form, "limited_edit": editing.begun([form]), "by_name": {one.row.name: one for one in stand}}
 
 
 def _alias(pk: UUID) -> ModelAlias:

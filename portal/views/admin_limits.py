@@ -11,10 +11,11 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import limit_changes
 from gateway.models import Limit, ModelAlias, PlannedTenant
+from portal import editing
 from portal.access import by, operator
 from portal.consequences import consequences
 from portal.forms.limits import LimitsForm
-from portal.standing import standings
+from portal.standing import Standing, standings
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 
@@ -34,15 +35,30 @@ def of_alias(request: HttpRequest, tenant_slug: str, pk: UUID) -> HttpResponse:
 
 def _edit(request: HttpRequest, tenant: Tenant, holder: Tenant | ModelAlias, context: dict[str, Any]) -> HttpResponse:
     """A POST that only asks for the words changes nothing."""
-    rows = list(Limit.objects.filter(**{"tenant" if holder is tenant else "alias": holder}).select_related("alias"))
-    stand = standings(tenant, rows)
-    form = LimitsForm(request.POST or None, held=[row.configured for row in rows])
+    with editing.alone(request, f"limits {holder.pk}"):
+        return _edit_alone(request, tenant, holder, context)
+
+
+def _edit_alone(request: HttpRequest, tenant: Tenant, holder: Tenant | ModelAlias, context: dict[str, Any]) -> HttpResponse:
+    target = f"tenant {tenant.slug}" if holder is tenant else f"alias {tenant.slug}/{holder.name}"
+    stand = held_by(tenant, holder)
+    form = LimitsForm(request.POST or None, held=[one.row.configured for one in stand])
+    overtaken = editing.of_forms(request, target, tenant, [form])
     is_said = request.method == "POST" and form.is_valid()
-    if is_said and "say" not in request.POST:
+    if is_said and "say" not in request.POST and not overtaken.is_overtaken:
         done = limit_changes.change(holder, form.wanted, **by(request))
         changed = _("Changed: it counts for every call that begins from now on.") if done else _("Nothing was changed.")
         messages.success(request, changed)
+        if request.POST.get("from") == "alias" and holder is not tenant:
+            return redirect("admin_alias", holder.pk)
         return redirect("limits", tenant.slug)
     told = consequences(stand, form.wanted) if is_said else []
     context |= {"form": form, "by_name": {one.row.name: one for one in stand}, "told": told, "is_said": is_said}
+    context |= {"edit": overtaken, "zone": tenant.zone}
     return render(request, "portal/limits/form.html", context)
+
+
+def held_by(tenant: Tenant, holder: Tenant | ModelAlias) -> list[Standing]:
+    """The limits of a tenant or one of its aliases, as they stand now."""
+    rows = Limit.objects.filter(**{"tenant" if holder is tenant else "alias": holder}).select_related("alias")
+    return standings(tenant, list(rows))

@@ -13,6 +13,8 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
 
@@ -62,7 +64,7 @@ def index(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
         "page": None if asked is None else _page(request, asked),
         "is_narrow": asked is not None and form.is_narrow,
         "query": _query(request),
-        "verified": None if holder else AuditEvent.objects.filter(verb=audit.VERIFIED).first(),
+        **({} if holder else _chain(request)),
     }
     return render(request, "portal/audit/list.html", context)
 
@@ -97,6 +99,7 @@ def verify(request: HttpRequest) -> HttpResponse:
         _tell(request, audit.verify_and_record(**by(request)))
         return redirect("admin_audit")
     who = by(request)
+    before = AuditEvent.objects.filter(verb=audit.VERIFIED).values_list("sequence", flat=True).first() or 0
     try:
         sent = (str(person(request).pk), who.get("address"), who.get("request_id", ""))
         app.send_task("portal.tasks.verify_audit", sent, retry=False)
@@ -104,7 +107,25 @@ def verify(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("The queue of jobs cannot be reached just now. Try again in a minute."))
     else:
         messages.success(request, _("The trail is long: the worker checks it, and what it finds will stand here."))
+        return redirect(f"{reverse('admin_audit')}?{urlencode({'checking': before})}")
     return redirect("admin_audit")
+
+
+@operator()
+def chain(request: HttpRequest) -> HttpResponse:
+    """What the worker found, once it has: until then there is nothing to be put in the place of what is shown."""
+    found = _chain(request)
+    if found["is_checking"]:
+        return HttpResponse(status=204)
+    return render(request, "portal/audit/_chain_state.html", {**_context(None), **found})
+
+
+def _chain(request: HttpRequest) -> dict[str, Any]:
+    """The last check. One that was asked for after `checking`, the number of the one before, may still be on its way."""
+    verified = AuditEvent.objects.filter(verb=audit.VERIFIED).first()
+    before = _sequence(request, "checking")
+    is_checking = before is not None and (verified.sequence if verified else 0) <= before
+    return {"verified": verified, "checking": before, "is_checking": is_checking}
 
 
 def _tell(request: HttpRequest, found: audit.Chain) -> None:
@@ -165,7 +186,7 @@ def _sides(event: AuditEvent, *, is_operator: bool) -> tuple[Any, Any]:
 def _query(request: HttpRequest, **place: int) -> str:
     """The filters of the URL, and a place in the list."""
     query = request.GET.copy()
-    for name in ("before", "after"):
+    for name in ("before", "after", "checking"):
         query.pop(name, None)
     for name, sequence in place.items():
         query[name] = str(sequence)

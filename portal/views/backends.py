@@ -15,6 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from gateway.config import backends, draining
 from gateway.config.revision import InUse
 from gateway.models import Backend, Deployment
+from portal import editing
 from portal.access import by, operator, person
 from portal.backend_state import BackendState, seen, states
 from portal.backend_trial import Tried, try_backend
@@ -77,17 +78,29 @@ def new(request: HttpRequest) -> HttpResponse:
 @operator(methods=READ_AND_POST)
 @sensitive_post_parameters("credential", "kept")
 def edit(request: HttpRequest, name: str) -> HttpResponse:
+    if "try" in request.POST:  # it takes seconds, and writes nothing
+        return _edit(request, name)
+    with editing.alone(request, f"backend {name}"):
+        return _edit(request, name)
+
+
+@sensitive_post_parameters("credential", "kept")
+def _edit(request: HttpRequest, name: str) -> HttpResponse:
     row = _backend(name)
     form = BackendForm(request.POST or None, instance=_backend(name), user=person(request))
+    # Another credential counts as another save, though nothing of it is shown.
+    overtaken = editing.of_forms(request, f"backend {row}", None, [form], whole=row.credential_ciphertext)
     if request.method != "POST" or not form.is_valid():
-        return _form(request, form, row)
+        return _form(request, form, row, edit=overtaken)
     if "try" in request.POST:
-        return _form(request, form, row, tried=_tried(form))
+        return _form(request, form, row, tried=_tried(form), edit=overtaken)
+    if overtaken.is_overtaken:
+        return _form(request, form, row, edit=overtaken)
     try:
         changed = backends.change(row, url=form.instance.url, credential=form.wanted, **by(request))
     except ValidationError as error:
         form.add_error(None, error.messages)
-        return _form(request, form, row)
+        return _form(request, form, row, edit=overtaken)
     done = _("Changed: it counts for every call that begins from now on.") if changed else _("Nothing was changed.")
     messages.success(request, done)
     return redirect("admin_backend", row.name)
@@ -160,11 +173,20 @@ def _tried(form: BackendForm) -> list[Tried]:
         return [Tried(_("Credential"), "error", told, _("Put its key back into SEKISHO_FIELD_KEYS, or type it again."))]
 
 
-def _form(request: HttpRequest, form: BackendForm, row: Backend | None = None, *, tried: Sequence[Tried] = ()) -> HttpResponse:
+def _form(
+    request: HttpRequest,
+    form: BackendForm,
+    row: Backend | None = None,
+    *,
+    tried: Sequence[Tried] = (),
+    edit: editing.Edit | None = None,
+) -> HttpResponse:
     context = {
         "form": form,
         "backend": row,
         "tried": tried,
+        "edit": edit,
+        "zone": "UTC",
         "is_sound": bool(tried) and all(result.level != "error" for result in tried),
     }
     return render(request, "portal/backends/form.html", context)

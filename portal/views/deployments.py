@@ -14,7 +14,7 @@ from gateway.config import deployments
 from gateway.config.pools import Terms
 from gateway.config.revision import InUse
 from gateway.models import Backend, Deployment
-from portal import affected
+from portal import affected, editing
 from portal.access import by, operator
 from portal.backend_state import seen
 from portal.forms.deployments import DeploymentForm
@@ -47,9 +47,15 @@ def new(request: HttpRequest) -> HttpResponse:
 
 @operator(methods=READ_AND_POST)
 def edit(request: HttpRequest, name: str) -> HttpResponse:
+    with editing.alone(request, f"deployment {name}"):
+        return _edit(request, name)
+
+
+def _edit(request: HttpRequest, name: str) -> HttpResponse:
     row = get_object_or_404(Deployment, name=name)
     form = _form(request, row)
-    if request.method == "POST" and form.is_valid():
+    overtaken = editing.of_forms(request, f"deployment {row}", None, [form, *form.members])
+    if request.method == "POST" and form.is_valid() and not overtaken.is_overtaken:
         try:
             changed = deployments.change(row, form.values, form.pool, **by(request))
         except ValidationError as error:
@@ -58,7 +64,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
             done = _("Changed: it counts for every call that begins from now on.") if changed else _("Nothing was changed.")
             messages.success(request, done)
             return redirect("admin_deployment", row.name)
-    return _page(request, form, row)
+    return _page(request, form, row, overtaken)
 
 
 @operator(methods=READ_AND_POST)
@@ -86,11 +92,15 @@ def _form(request: HttpRequest, row: Deployment | None) -> DeploymentForm:
     )
 
 
-def _page(request: HttpRequest, form: DeploymentForm, row: Deployment | None) -> HttpResponse:
+def _page(
+    request: HttpRequest, form: DeploymentForm, row: Deployment | None, overtaken: editing.Edit | None = None
+) -> HttpResponse:
     told = seen()
     verdicts = [known.verdict for known in told.known.values()] if told else []
     context: dict[str, Any] = {
         "form": form,
+        "edit": overtaken,
+        "zone": "UTC",
         "deployment": row,
         "affected": affected.by_deployment(row) if row else None,
         "models": sorted({model for verdict in verdicts if verdict for model in verdict.models or ()}),

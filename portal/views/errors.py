@@ -89,6 +89,23 @@ def server_error(request: HttpRequest) -> HttpResponse:
     )
 
 
+def is_for_a_part(request: HttpRequest) -> bool:
+    """Does htmx ask, for what it puts into the page that is open? Whatever page it is led to would stand in that one."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def signed_out() -> HttpResponse:
+    """To htmx, where a page leads to sign-in: poll.js says it on the page that is open."""
+    response = HttpResponse(status=401)
+    add_never_cache_headers(response)
+    return response
+
+
+def whole_page_again() -> HttpResponse:
+    """To htmx: the page that is open is asked for anew, which leads on."""
+    return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+
+
 def _page(request: HttpRequest, *, status: int, title: str, explanation: str) -> HttpResponse:
     """Rendered without the request on purpose: no context processor then reads the session or the user."""
     words = {"status": status, "title": title, "explanation": explanation}

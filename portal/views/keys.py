@@ -24,7 +24,7 @@ from accounts.roles import Action
 from accounts.scopes import CHAT
 from gateway.config import limit_changes
 from gateway.models import Limit, ModelAlias
-from portal import snippets
+from portal import editing, snippets
 from portal.access import by, may, require
 from portal.forms.keys import EXPIRY_DEFAULT, TAIL_LENGTH, FilterForm, RevokeForm, RotateForm, TermsForm
 from portal.forms.limits import LimitsForm
@@ -103,6 +103,11 @@ def show(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
 
 @require(Action.MANAGE_KEYS, methods=READ_AND_POST)
 def edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
+    with editing.alone(request, f"key {pk}"):
+        return _edit(request, tenant, pk)
+
+
+def _edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     key = _key(tenant, pk)
     if not key.is_revisable:
         messages.error(request, _("A key that is revoked or rotated keeps its terms."))
@@ -110,7 +115,9 @@ def edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
     binds_policies = may(request, tenant, Action.MANAGE_POLICIES)
     form = TermsForm(request.POST or None, tenant=tenant, key=key, binds_policies=binds_policies)
     limited = _limits_form(request, tenant, key)
-    if request.method == "POST" and form.is_valid() & limited.is_valid() and "say" not in request.POST:
+    overtaken = editing.of_forms(request, f"key {key}", tenant, [form, limited])
+    is_sound = request.method == "POST" and form.is_valid() & limited.is_valid()
+    if is_sound and "say" not in request.POST and not overtaken.is_overtaken:
         try:
             changed = limit_changes.revise_key(key, form.terms, limited.wanted, **by(request))
         except issuing.IssuingError as error:
@@ -119,7 +126,7 @@ def edit(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
             done = _("Changed: it counts for every call that begins from now on.") if changed else _("Nothing was changed.")
             messages.success(request, done)
             return redirect("key", tenant.slug, key.pk)
-    return _form(request, tenant, form, limited, {"said": key, "key": key})
+    return _form(request, tenant, form, limited, {"said": key, "key": key, "edit": overtaken, "zone": tenant.zone})
 
 
 @require(Action.MANAGE_KEYS, methods=READ_AND_POST)

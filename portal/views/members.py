@@ -89,7 +89,7 @@ def invite(request: HttpRequest, tenant: Tenant) -> HttpResponse:
             form.refuse(error)
         else:
             link = request.build_absolute_uri(reverse("invite", args=[token]))
-            fate = letters.send_invitation(invitation, link)
+            fate = letters.queue_invitation(invitation, link)
             context = {"tenant": tenant, "invitation": invitation, "link": link, "fate": fate}
             return render(request, "portal/members/invited.html", context)
     context = {

@@ -15,7 +15,7 @@ from gateway.config.policy_rules import checked
 from gateway.models import ContentPolicy
 from gateway.policy.rules import Policy, RulesRefused, parse_rules
 from gateway.policy.trial import Trial, try_text
-from portal import wording
+from portal import editing, wording
 from portal.access import by
 from portal.differences import differences
 from portal.forms.blocks import BLOCKS_MAX, Block, blocks_of, blocks_sent, each_written, place, rearranged, written
@@ -39,12 +39,19 @@ class Editor:
 
 @held(Action.MANAGE_POLICIES, methods=READ_AND_POST)
 def edit(request: HttpRequest, holder: Tenant | None, name: str) -> HttpResponse:
+    with editing.alone(request, f"policy {holder.slug if holder else ''}/{name}"):
+        return _edit(request, holder, name)
+
+
+def _edit(request: HttpRequest, holder: Tenant | None, name: str) -> HttpResponse:
     policy = policy_of(holder, name)
     act = request.POST.get("do", "keep") if request.method == "POST" else ""
     draft = draft_of(policy)
     begun = draft or policy.published
     editor = _sent(request, act) if act else _begun(begun.rules if begun else FIRST_RULES, request.GET.get("view", ""))
-    if act == "keep" and editor.rules is not None:
+    entered = editor.rules if act == "keep" else None
+    edit = editing.of_text(request, f"policy {policy.label}", holder, begun.rules if begun else [], entered, _compared)
+    if act == "keep" and editor.rules is not None and not edit.is_overtaken:
         policies.save_draft(policy, editor.rules, **by(request))
         messages.success(request, _("The draft is kept. It judges no call before it is published."))
         return redirect(url_of(holder, "policy_draft", name) + ("?view=text" if editor.form else ""))
@@ -56,6 +63,7 @@ def edit(request: HttpRequest, holder: Tenant | None, name: str) -> HttpResponse
         request,
         policy,
         draft=draft,
+        edit=edit,
         editor=editor,
         act=act,
         kinds=wording.KINDS.items(),
@@ -68,6 +76,10 @@ def edit(request: HttpRequest, holder: Tenant | None, name: str) -> HttpResponse
         lines=_changes(policy, draft.rules) if draft else None,
     )
     return render(request, "portal/policies/draft.html", context)
+
+
+def _compared(held: list[Any], entered: list[Any]) -> list[Any] | None:
+    return differences(each_written(held), each_written(entered))
 
 
 def _begun(rules: list[Any], view: str) -> Editor:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import quota_plans
 from gateway.models import Limit, QuotaPlan
+from portal import editing
 from portal.access import by, operator
 from portal.consequences import Consequence, consequences
 from portal.forms.limits import LimitsForm
@@ -60,12 +61,18 @@ def new(request: HttpRequest) -> HttpResponse:
 @operator(methods=READ_AND_POST)
 def show(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A POST that only asks for the words changes nothing."""
+    with editing.alone(request, f"plan {pk}"):
+        return _show(request, pk)
+
+
+def _show(request: HttpRequest, pk: UUID) -> HttpResponse:
     plan = get_object_or_404(QuotaPlan, pk=pk)
     held = [row.configured for row in plan.limits.all()]
     named = PlanNameForm(request.POST or None, initial={"name": plan.name})
     form = LimitsForm(request.POST or None, held=held)
+    overtaken = editing.of_forms(request, f"plan {plan.name}", None, [named, form])
     is_said = request.method == "POST" and named.is_valid() & form.is_valid()
-    if is_said and "say" not in request.POST:
+    if is_said and "say" not in request.POST and not overtaken.is_overtaken:
         try:
             done = quota_plans.revise(plan, named.cleaned_data["name"], form.wanted, **by(request))
         except quota_plans.PlanError as error:
@@ -78,6 +85,7 @@ def show(request: HttpRequest, pk: UUID) -> HttpResponse:
     shown = _affected(list(on_it[:TENANTS_SHOWN]), form.wanted if is_said else held)
     count = on_it.count()
     context = {"plan": plan, "named": named, "form": form, "is_said": is_said, "affected": shown, "count": count}
+    context |= {"edit": overtaken, "zone": "UTC"}
     context["others"] = count - len(shown)
     return render(request, "portal/quota_plans/form.html", context)
 

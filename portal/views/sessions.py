@@ -15,9 +15,12 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.cache import add_never_cache_headers
+from django.utils.translation import gettext as _
 from requests import RequestException
 
+from portal import letters
 from portal.access import public
+from portal.forms.account import ForgottenPasswordForm
 from portal.identity import lockouts
 from portal.views.account import written
 
@@ -54,7 +57,12 @@ def forgotten(request: HttpRequest) -> HttpResponseBase:
     """Without mail there is nobody to send a link to: the page says whom to ask."""
     if not settings.IS_MAIL_CONFIGURED:
         return render(request, "account/password_reset.html", {"form": None})
-    answer: HttpResponseBase = account.password_reset(request)
+    try:
+        answer: HttpResponseBase = account.password_reset(request)
+    except letters.QueueUnavailable:
+        form = ForgottenPasswordForm(request.POST)
+        form.add_error(None, _("Nothing could be sent just now. Try again in a minute; if it stays so, tell an operator."))
+        answer = render(request, "account/password_reset.html", {"form": form}, status=503)
     return answer
 
 

@@ -12,7 +12,9 @@ from pytest_django.live_server_helper import LiveServer
 
 from accounts import keys
 from accounts.models import Tenant, User
+from gateway.config import policies
 from gateway.models import Deployment, ModelAlias
+from tests.conftest import PASSWORD
 from tests.e2e.browser import CHROMIUM, PHONE, WIDE, Window, windows
 from tests.portal.furnished import furnish, places
 
@@ -154,8 +156,48 @@ def test_every_page_is_sound(window: Open, acme: Tenant, operator: User, languag
     assert opened > 60
 
 
+@pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", WIDE), ("ja", "dark", PHONE)])
+def test_a_part_that_cannot_be_renewed_without_a_session_says_so_and_leads_back(
+    window: Open, acme: Tenant, acme_viewer: User, language: str, theme: str, width: int
+) -> None:
+    seen = window(language=language, theme=theme, width=width)
+    seen.sign_in(acme_viewer)
+    seen.open("/t/acme/limits/?of=acme")
+    seen.page.context.clear_cookies()
+    seen.page.wait_for_selector(".cut-off")
+    assert seen.page.is_visible("#limits-live")
+    assert seen.page.query_selector("[name=password]") is None
+    seen.complaints.clear()  # the console names the answer for its status
+    seen.assert_sound()
+    press(seen, ".cut-off a")
+    seen.page.fill("[name=login]", acme_viewer.email)
+    seen.page.fill("[name=password]", PASSWORD)
+    press(seen, "form:has([name=password]) .primary")
+    assert seen.page.evaluate("location.pathname + location.search") == "/t/acme/limits/?of=acme"
+
+
+def test_an_editor_keeps_what_was_entered_when_it_gets_no_answer(window: Open, acme: Tenant, acme_admin: User) -> None:
+    policies.create(acme, "house", actor=None, actor_label="test")
+    seen = window()
+    seen.sign_in(acme_admin)
+    seen.open("/t/acme/policies/house/draft/")
+    seen.page.fill("[name='0-words']", "hours of work")
+    seen.page.route("**/draft/", lambda route: route.abort())
+    seen.page.click("[value=add]")
+    expect(seen.page.locator(".cut-off")).to_contain_text("still here")
+    assert seen.page.input_value("[name='0-words']") == "hours of work"
+    seen.page.unroute("**/draft/")
+    seen.page.click("[value=add]")
+    seen.page.wait_for_selector("[name='1-kind']", state="attached")
+    assert seen.page.query_selector(".cut-off") is None
+    seen.page.context.clear_cookies(name="sessionid")
+    seen.page.click("[value=add]")
+    seen.page.wait_for_selector(".cut-off.is-signed-out")
+    assert seen.page.input_value("[name='0-words']") == "hours of work"
+
+
 DOWNLOADS = ("_csv", "_ndjson", "_download_recovery_codes")
-OF_OTHERS = {"mfa_remove_webauthn"}  # the furnished passkey is not the operator's
+OF_OTHERS = {"mfa_remove_webauthn", "factor_name"}  # the furnished passkey is not the operator's
 
 
 def test_a_page_that_is_not_sound_is_found_out(window: Open) -> None:

@@ -128,7 +128,7 @@ def test_the_tenants_own_record_names_the_rule_and_never_the_text(stand: Stand) 
     assert told["policy"] == [
         {
             "policy": "no-secrets", "version": 1, "rule": "code-names", "kind": "keywords", "action": "block",
-            "surface": "input.user", "start": 11, "end": 19,
+            "surface": "input.user", "start": 11, "end": 19, "holder": "tenant",
         }
     ]  # fmt: skip
     assert told["policy_more"] == 0

@@ -110,4 +110,5 @@ def furnish(tenant: Tenant) -> Things:
         "alias": {"pk": alias.pk},
         "access": {"pk": somebody.pk},
         "mfa_remove_webauthn": {"pk": passkey.pk},
+        "factor_name": {"pk": passkey.pk},
     }

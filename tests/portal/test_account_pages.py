@@ -197,6 +197,35 @@ def test_passkey_of_somebody_else_is_not_there(viewer: Client, acme_admin: User)
     assert "theirs" not in viewer.get("/account/passkeys/").content.decode()
 
 
+@pytest.mark.parametrize("kind", ["totp", "webauthn"])
+def test_factor_is_renamed_by_whose_it_is(viewer: Client, acme_viewer: User, kind: str) -> None:
+    data = {"name": "old", "credential": {}} if kind == "webauthn" else {"secret": "x"}
+    factor = Authenticator.objects.create(user=acme_viewer, type=kind, data=data)
+    before = AuditEvent.objects.count()
+    path = f"/account/second-factor/{factor.pk}/name/"
+    listed = "/account/passkeys/" if kind == "webauthn" else "/account/second-factor/"
+    assert path in viewer.get(listed).content.decode()
+    assert viewer.post(path, {"name": ""}).context["form"].errors.keys() == {"name"}
+    assert viewer.post(path, {"name": "<b>phone</b>"})["location"] == listed
+    page = viewer.get(listed).content.decode()
+    assert "&lt;b&gt;phone" in page
+    assert "<b>phone" not in page
+    factor.refresh_from_db()
+    assert factor.data == data | {"name": "<b>phone</b>"}
+    viewer.post(path, {"name": "<b>phone</b>"})  # as it is called already
+    event = AuditEvent.objects.order_by("sequence").last()
+    assert event is not None
+    assert AuditEvent.objects.count() == before + 1
+    assert (event.verb, event.after) == ("person.second_factor_renamed", {"kind": kind, "name": "<b>phone</b>"})
+
+
+def test_factor_of_somebody_else_is_not_renamed(viewer: Client, acme_admin: User) -> None:
+    theirs = Authenticator.objects.create(user=acme_admin, type="webauthn", data={"name": "theirs", "credential": {}})
+    assert viewer.post(f"/account/second-factor/{theirs.pk}/name/", {"name": "mine"}).status_code == 404
+    codes = Authenticator.objects.create(user=acme_admin, type="recovery_codes", data={})
+    assert viewer.get(f"/account/second-factor/{codes.pk}/name/").status_code == 404
+
+
 def test_name_of_a_passkey_stays_text(viewer: Client, acme_viewer: User) -> None:
     data = {"name": "<script>alert(1)</script>", "credential": {}}
     Authenticator.objects.create(user=acme_viewer, type=Authenticator.Type.WEBAUTHN, data=data)

@@ -12,8 +12,9 @@ from django.test import Client
 from accounts import issuing
 from accounts.models import AuditEvent, Tenant, User
 from gateway.config import policies
-from gateway.models import Deployment, ModelAlias
+from gateway.models import Deployment, Limit, ModelAlias
 from tests.e2e.conftest import BY
+from usage import limits
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("valkey")]
 SignedIn = Callable[[User], Client]
@@ -178,6 +179,33 @@ def test_a_tenant_reads_the_names_of_the_platforms_policies_alone(
     assert "platform-named" not in page
     assert "ALPHA-77" not in page
     assert "policies/platform-wide" not in page
+
+
+def test_limits_are_changed_on_the_page_of_the_alias(chief: Client, general: ModelAlias, acme: Tenant) -> None:
+    Limit.replace_all(general, [limits.Limit("requests_per_minute", 60)])
+    page = chief.get(f"/admin/aliases/{general.pk}/").content.decode()
+    form = page[page.index('<form id="limits"') :]
+    assert f'action="/admin/tenants/acme/aliases/{general.pk}/limits/"' in form
+    assert 'name="requests_per_minute" value="60"' in form
+    seen = re.search(r'name="seen" value="(\w+)"', form)
+    assert seen is not None
+    said = {"from": "alias", "seen": seen[1], "requests_per_minute": "80"}
+    answer = chief.post(f"/admin/tenants/acme/aliases/{general.pk}/limits/", said)
+    assert answer["location"] == f"/admin/aliases/{general.pk}/"
+    assert [row.max for row in general.limits.all()] == [80]
+    assert [event.after for event in AuditEvent.objects.filter(verb="alias.changed")] == [{"limits.requests_per_minute": "80"}]
+    listed = chief.get("/admin/aliases/").content.decode()
+    assert f'href="/admin/aliases/{general.pk}/#limits"' in listed
+    assert ": 80<" in listed
+    assert f'href="/admin/aliases/{general.pk}/#limits"' in chief.get("/t/acme/aliases/").content.decode()
+
+
+def test_members_are_told_who_sets_limits(signed_in: SignedIn, general: ModelAlias, acme_owner: User) -> None:
+    client = signed_in(acme_owner)
+    for path in ("aliases/", "limits/"):
+        page = client.get(f"/t/acme/{path}").content.decode()
+        assert "The operator of this installation sets" in page
+        assert "/admin/aliases/" not in page
 
 
 def test_many_take_as_few_queries(chief: Client, tiny: Deployment, acme: Tenant, django_assert_max_num_queries: Any) -> None:

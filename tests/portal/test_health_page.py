@@ -71,6 +71,24 @@ def test_all_is_well_where_all_is(chief: Client, valkey: redis.Redis) -> None:
         assert shown in page, shown
 
 
+def test_its_part_is_the_whole_page_renewed_and_asks_the_database_one_thing_more_than_the_session_does(
+    chief: Client, valkey: redis.Redis, django_assert_max_num_queries: Any
+) -> None:
+    part = re.search(r'data-poll hx-get="([^"]+)"', chief.get("/admin/health/").content.decode())
+    assert part is not None
+    ConfigChange.objects.create(kind="platform")
+    with django_assert_max_num_queries(5):
+        answer = chief.get(part[1])
+    page = answer.content.decode()
+    assert page.lstrip().startswith('<div id="health"')
+    assert "waits to be published" in page
+    assert "All is well" not in page
+
+
+def test_its_part_is_for_operators_alone(signed_in: SignedIn, acme_owner: User) -> None:
+    assert signed_in(acme_owner).get("/admin/health/live/").status_code == 404
+
+
 @override_settings(REDIS_URL="unix:///nowhere/at/all.sock")
 def test_it_works_and_says_so_when_redis_is_out(chief: Client) -> None:
     page = told(chief)

@@ -256,8 +256,8 @@ def test_policy_of_a_stranger_is_not_offered(developer: Client, globex: Tenant) 
 
 def test_suspended_tenant_gets_no_key_and_says_so(developer: Client, acme: Tenant) -> None:
     Tenant.objects.filter(pk=acme.pk).update(is_active=False)
-    assert "it gets no keys" in text_of(page_of(developer, "new/"))
-    assert "it gets no keys" in text_of(post(developer, "new/", **TERMS))
+    assert "suspended gets no keys" in text_of(page_of(developer, "new/"))
+    assert "suspended gets no keys" in text_of(post(developer, "new/", **TERMS))
     assert not ApiKey.objects.exists()
 
 

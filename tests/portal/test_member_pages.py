@@ -14,7 +14,9 @@ from pytest_django import DjangoAssertNumQueries
 from accounts import inviting, issuing
 from accounts.models import AuditEvent, Invitation, Membership, Tenant, User
 from accounts.roles import ALLOWED, Action, Role
+from portal.celery import app
 from portal.wording import MEMBERS_MAY
+from tests.portal.letterbox import broker_out, deliver, queued
 
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
@@ -122,21 +124,32 @@ def test_an_invitation_shows_its_link_once(admin: Client, acme: Tenant, acme_adm
 def test_the_link_goes_by_mail_where_mail_is_configured(admin: Client, acme: Tenant) -> None:
     Tenant.objects.update(name="Acme\nBcc: everybody@globex.example", language="en")
     page = post(admin, "invite/", email=NEW, role="viewer")
-    assert "It was sent to" in page
+    assert "It is on its way to" in page
+    ((task, arguments),) = queued()
+    assert link_of(page) not in str(arguments)  # in the queue it opens nothing
+    app.tasks[task](*arguments)
     (letter,) = mail.outbox
     assert letter.to == [NEW]
     assert letter.subject == "Invitation to Acme Bcc: everybody@globex.example on Sekisho"
     assert link_of(page) in letter.body
     Tenant.objects.update(language="ja")
     post(admin, "invite/", email=NEW, role="viewer")
+    deliver()
     assert "招待" in mail.outbox[1].subject
 
 
-@override_settings(
-    EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend", EMAIL_HOST="127.0.0.1", IS_MAIL_CONFIGURED=True, EMAIL_PORT=1
-)
+@override_settings(IS_MAIL_CONFIGURED=True)
+def test_an_invitation_that_is_withdrawn_meanwhile_is_not_sent(admin: Client) -> None:
+    post(admin, "invite/", email=NEW, role="viewer")
+    admin.post(f"/t/acme/members/invitations/{Invitation.objects.get().pk}/withdraw/")
+    deliver()
+    assert mail.outbox == []
+
+
+@override_settings(IS_MAIL_CONFIGURED=True)
 def test_a_link_that_cannot_be_mailed_is_shown_all_the_same(admin: Client) -> None:
-    page = post(admin, "invite/", email=NEW, role="viewer")
+    with broker_out():
+        page = post(admin, "invite/", email=NEW, role="viewer")
     assert "could not be sent" in page
     assert "/invite/" in link_of(page)
 

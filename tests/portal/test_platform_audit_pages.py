@@ -59,7 +59,7 @@ def verified(client: Client) -> str:
     return text_of(answer.content.decode())
 
 
-@pytest.mark.parametrize("path", ["", "csv/", "1/"])
+@pytest.mark.parametrize("path", ["", "csv/", "1/", "chain/"])
 def test_only_operators_find_it(signed_in: SignedIn, acme: Tenant, acme_owner: User, operator: User, path: str) -> None:
     record(acme)
     assert signed_in(acme_owner).get(HOME + path).status_code == 404
@@ -173,10 +173,19 @@ def test_long_trail_is_checked_by_the_worker(
     sent: list[Any] = []
     monkeypatch.setattr(view, "WALKED_AT_ONCE", 0)
     monkeypatch.setattr(view.app, "send_task", lambda name, arguments, **_: sent.append((name, arguments)))
-    assert "the worker checks it" in verified(signed_in(operator))
+    client = signed_in(operator)
+    answer = client.post(f"{HOME}verify/", follow=True)
+    page = answer.content.decode()
+    assert "the worker checks it" in page
+    part = unescape(re.search(r'data-poll hx-get="([^"]+)"', page)[1])  # type: ignore[index] # a part that renews itself
+    assert client.get(part).status_code == 204  # nothing new yet
     ((name, arguments),) = sent
     assert name == verify_audit.name
     verify_audit(*arguments)
+    found = client.get(part).content.decode()
+    assert "Whole up to event 1" in text_of(found)
+    assert "data-poll" not in found
+    assert "data-poll" not in client.get(f"{HOME}?checking=0").content.decode()
     assert "Whole up to event 1" in text_of(page_of(signed_in(operator)))
     assert AuditEvent.objects.get(verb=audit.VERIFIED).actor == operator
 

@@ -14,15 +14,19 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.sessions.models import Session
 from django.core import mail
 from django.core.cache import caches
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver
 from pytest_django import Settings
 
 from accounts.models import AuditEvent, SecurityRule, User
+from portal import tasks
 from portal.cache import EnduringCache
 from portal.identity import lockouts
 from tests.conftest import PASSWORD
 from tests.portal.furnished import patterns
+from tests.portal.letterbox import broker_out, deliver, queued
 
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
@@ -177,9 +181,49 @@ def test_enumeration_reset_of_an_unknown_address_looks_the_same(client: Client, 
     known = client.post("/sign-in/forgotten/", {"email": acme_viewer.email})
     unknown = client.post("/sign-in/forgotten/", {"email": "nobody@acme.example"})
     assert (known.status_code, known["location"]) == (unknown.status_code, unknown["location"])
+    assert mail.outbox == []  # while the page is made no letter is written, and nobody is looked up
+    asked = queued()
+    origin = "http://testserver"
+    assert asked == [
+        ("portal.tasks.send_new_password", [acme_viewer.email, origin, "en"]),
+        ("portal.tasks.send_new_password", ["nobody@acme.example", origin, "en"]),
+    ]
+    for _task, arguments in asked:
+        tasks.send_new_password(*arguments)
     assert [message.to for message in mail.outbox] == [[acme_viewer.email]]
-    assert "/sign-in/new-password/" in mail.outbox[0].body
+    assert f"{origin}/sign-in/new-password/" in mail.outbox[0].body
     assert client.get(known["location"]).status_code == 200
+
+
+def test_enumeration_reset_asks_the_database_the_same_for_every_address(
+    client: Client, acme_viewer: User, settings: Settings
+) -> None:
+    settings.IS_MAIL_CONFIGURED = True
+    asked = []
+    for email in (acme_viewer.email, "nobody@acme.example"):
+        with CaptureQueriesContext(connection) as queries:
+            client.post("/sign-in/forgotten/", {"email": email})
+        asked.append([query["sql"].replace(email, "") for query in queries])
+    assert asked[0] == asked[1]
+
+
+def test_reset_with_the_queue_out_says_so_for_every_address(client: Client, acme_viewer: User, settings: Settings) -> None:
+    settings.IS_MAIL_CONFIGURED = True
+    with broker_out():
+        pages = [client.post("/sign-in/forgotten/", {"email": email}) for email in (acme_viewer.email, "nobody@acme.example")]
+    assert [page.status_code for page in pages] == [503, 503]
+    assert all("Nothing could be sent just now" in page.content.decode() for page in pages)
+
+
+def test_letters_that_no_mail_server_takes_are_tried_again(
+    acme_viewer: User, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    with pytest.raises(tasks.Undelivered):
+        tasks.send_new_password(acme_viewer.email, "http://testserver", "en")
+    assert "ConnectionRefusedError" in caplog.text
+    assert acme_viewer.email not in caplog.text
 
 
 def test_enumeration_closed_and_second_factor_accounts_answer_a_wrong_password_alike(
@@ -270,6 +314,7 @@ def test_link_for_a_new_password_ends_open_sessions(client: Client, acme_viewer:
     enter(client, acme_viewer.email)
     other = Client()
     other.post("/sign-in/forgotten/", {"email": acme_viewer.email})
+    deliver()
     link = next(line for line in mail.outbox[0].body.splitlines() if "/new-password/" in line)
     form = other.get(link.removeprefix("http://testserver"), follow=True)
     new = {"password1": "another permit, please", "password2": "another permit, please"}

@@ -13,7 +13,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts import issuing
+from accounts import issuing, tenants
 from accounts.models import ApiKey, Membership, Tenant, User
 from accounts.roles import Role
 from gateway.models import Deployment, Limit, ModelAlias
@@ -95,12 +95,42 @@ def test_first_call_can_be_pasted(signed_in: SignedIn, acme_viewer: User, genera
     assert "model='general'" in program
 
 
-def test_suspended_tenant_says_so_and_why(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
-    acme.is_active, acme.suspension_reason = False, "The contract ended."
+OPEN_TO_ALL = ["", "usage/", "requests/", "keys/", "policies/", "aliases/", "limits/", "members/", "docs/"]
+
+
+@pytest.mark.parametrize("path", OPEN_TO_ALL)
+def test_suspended_tenant_says_on_every_page_by_whom_why_and_whom_to_ask(
+    signed_in: SignedIn, acme: Tenant, acme_viewer: User, operator: User, path: str
+) -> None:
+    tenants.suspend(acme, "The contract <b>ended</b>.", actor=operator)
+    page = page_of(signed_in(acme_viewer), f"/t/acme/{path}")
+    told = text_of(page)
+    assert page.count("This tenant is suspended.") == 1
+    assert "Reason: The contract <b>ended</b>." in told
+    assert f"Suspended by {operator.email} on" in told
+    assert f'<a href="mailto:{operator.email}">Ask {operator.email}</a>' in page
+    assert "<b>ended" not in page
+    assert f'href="/admin/tenants/{acme.slug}/"' in page_of(signed_in(operator), f"/t/acme/{path}")
+    tenants.resume(acme, actor=operator)
+    assert "This tenant is suspended" not in page_of(signed_in(acme_viewer), f"/t/acme/{path}")
+
+
+def test_tenant_that_a_command_suspended_asks_the_operator(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
+    acme.is_active = False
     acme.save()
+    assert "Ask the operator of this installation." in text_of(page_of(signed_in(acme_viewer)))
+    tenants.suspend(acme, "Over.", actor=None, actor_label="command: apply")
     page = text_of(page_of(signed_in(acme_viewer)))
-    assert "This tenant is suspended" in page
-    assert "Reason: The contract ended." in page
+    assert "Suspended on" in page
+    assert "command" not in page
+    assert "Ask the operator of this installation." in page
+
+
+def test_docs_tell_that_calls_of_a_suspended_tenant_are_refused(
+    signed_in: SignedIn, acme_viewer: User, general: ModelAlias
+) -> None:
+    errors = text_of(page_of(signed_in(acme_viewer), "/t/acme/docs/"))
+    assert "or its tenant is suspended" in errors
 
 
 def test_three_steps_light_up_as_they_happen(

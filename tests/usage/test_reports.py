@@ -235,6 +235,29 @@ def test_policies_are_reported_by_rule_and_action(acme: Tenant, globex: Tenant) 
     assert {(row["policy"], row["kind"]) for row in rows} == {("no-secrets", "keywords")}
 
 
+def test_policies_of_one_name_are_told_apart_by_whose_they_are(acme: Tenant, globex: Tenant) -> None:
+    ledger.post([
+        event(acme, MORNING, policy=[decision(holder="tenant"), decision(holder="tenant"), decision(holder="platform")]),
+        event(globex, MORNING, policy=[decision(holder="platform"), decision(holder="platform")]),
+    ])  # fmt: skip
+    start, end = MORNING - timedelta(days=1), MORNING + timedelta(minutes=1)
+
+    def found(tenant: Tenant | None) -> list[tuple[int, int]]:
+        rows = policy_report(tenant, start, end, policy="no-secrets", besides=[globex.pk])
+        return [(row["decisions"], row["calls"]) for row in rows]
+
+    assert found(acme) == [(2, 1)]
+    assert found(None) == [(3, 2)]  # also of a tenant that has one of its own by now
+
+
+def test_calls_that_do_not_tell_whose_policy_it_was_count_for_both(acme: Tenant) -> None:
+    """As events were posted before they told it."""
+    ledger.post([UsageEvent.from_dict(event(acme, MORNING, policy=[decision()]).to_dict() | {"version": 1})])
+    start, end = MORNING - timedelta(days=1), MORNING + timedelta(minutes=1)
+    for tenant in (acme, None):
+        assert [row["decisions"] for row in policy_report(tenant, start, end, policy="no-secrets")] == [1]
+
+
 def test_a_policy_of_the_platform_is_reported_over_all_tenants_but_those_that_mean_another(
     acme: Tenant, globex: Tenant
 ) -> None:

@@ -10,7 +10,9 @@ document.addEventListener("change", async ({ target }) => {
   const body = new URLSearchParams(new FormData(form));
   body.set("say", "1");
   try {
-    const answer = await fetch(location.pathname, { method: "POST", body, signal: last.signal });
+    const headers = { "HX-Request": "true" }; // asked for a part of the page: where the session has ended, 401
+    const answer = await fetch(form.getAttribute("action") || location.pathname, { method: "POST", body, headers, signal: last.signal });
+    if (answer.status === 401) document.dispatchEvent(new Event("signed-out"));
     const said = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(form.dataset.says);
     if (answer.ok && said) document.getElementById(form.dataset.says).replaceChildren(...said.childNodes);
   } catch {

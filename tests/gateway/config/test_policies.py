@@ -70,7 +70,7 @@ def test_only_what_is_published_reaches_the_gateways(store: redis.Redis, acme: T
 def test_platforms_policies_are_in_its_document(store: redis.Redis, acme: Tenant) -> None:
     policy = policies.create(None, "secrets", is_everywhere=True, **BY)
     publish(policy)
-    expected = {"secrets": Policy("secrets", 1, parse_rules(ONE), is_everywhere=True)}
+    expected = {"secrets": Policy("secrets", 1, parse_rules(ONE), is_everywhere=True, holder="platform")}
     assert load_platform(store.get(PLATFORM), encryption.decrypt).policies == expected
     acme.save()
     assert published(store, acme) == {}

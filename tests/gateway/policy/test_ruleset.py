@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 
+from gateway.policy.decisions import decision
 from gateway.policy.masks import Masks
 from gateway.policy.patterns import compiled as compiled_pattern
 from gateway.policy.patterns import prepare
@@ -20,6 +21,12 @@ def policy(*rules: Mapping[str, object], name: str = "p", version: int = 1) -> P
 
 def words(*texts: str, **terms: object) -> dict[str, object]:
     return {"kind": "keywords", "words": list(texts), **terms}
+
+
+def test_a_decision_tells_whose_policy_it_was() -> None:
+    rules = parse_rules([{"kind": "keywords", "words": ["alpha"], "where": ["input"], "action": "flag"}])
+    sources = RuleSet([Policy("house", 1, rules), Policy("house", 1, rules, holder="platform")]).sources
+    assert [decision(source, "input.user").to_dict()["holder"] for source in sources] == ["tenant", "platform"]
 
 
 @pytest.mark.parametrize("surface", SURFACES)
