@@ -1,5 +1,6 @@
 """Alerts, rules and deliveries as people read them, in the language that is active and the time zone that is given."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -8,8 +9,8 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import formats
 from django.utils.functional import Promise
+from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
 
 from portal import wording
 from portal.alerts import kinds
@@ -23,6 +24,13 @@ KINDS: Final[dict[str, Promise]] = {
     kinds.ERROR_RATE: gettext_lazy("Calls fail"),
     kinds.BACKEND_DOWN: gettext_lazy("A backend is out"),
     kinds.JOURNAL_LAG: gettext_lazy("The ledger is behind"),
+}
+HINTS: Final[dict[str, Promise]] = {
+    kinds.LIMIT: gettext_lazy("Once in the minute, hour, day or month of the limit, and again after it has been reset."),
+    kinds.KEY_EXPIRY: gettext_lazy("Some days before a key is refused, while there is time to rotate it."),
+    kinds.ERROR_RATE: gettext_lazy("When many of the last calls failed. Refused and blocked calls are no failures."),
+    kinds.BACKEND_DOWN: gettext_lazy("When the gateway takes a backend out because calls or probes fail; not while it drains."),
+    kinds.JOURNAL_LAG: gettext_lazy("When ended calls do not reach the ledger: PostgreSQL or the worker is out."),
 }
 ERRORS: Final[dict[str, Promise]] = {
     "refused": gettext_lazy("the address is not allowed: it is inside the house, or not https"),
@@ -55,11 +63,11 @@ def rule_name_of(alert: Alert) -> str:
 def thresholds(rule: AlertRule) -> str:
     """When it fires: “80 %, 100 %”, “7, 3, 1 days before”."""
     values = sorted(rule.thresholds, key=kinds.KINDS[rule.kind].rank)
-    listed = _(", ").join(str(value) for value in values)
+    listed = _listed(str(value) for value in values)
     if rule.kind == kinds.KEY_EXPIRY:
         return _("%(days)s days before") % {"days": listed}
     if rule.kind == kinds.LIMIT:
-        return _(", ").join(_("%(number)s %%") % {"number": value} for value in values)
+        return _listed(_("%(number)s%%") % {"number": value} for value in values)
     first = values[0]
     if rule.kind == kinds.ERROR_RATE:
         facts = {"percent": first, "minutes": rule.minutes, "calls": whole(rule.least_calls)}
@@ -104,7 +112,7 @@ def _of_limit(facts: dict[str, Any], zone: ZoneInfo) -> str:
         told.append(_("It is only counted: no call is refused."))
     if facts["resets_s"]:
         told.append(_("All of it is free again at %(time)s.") % {"time": moment(facts["resets_s"], zone)})
-    return _(" ").join(told)
+    return _text(told)
 
 
 def _of_key(facts: dict[str, Any], zone: ZoneInfo) -> str:
@@ -115,13 +123,13 @@ def _of_key(facts: dict[str, Any], zone: ZoneInfo) -> str:
     else:
         told.append(_("It was never used."))
     told.append(_("Give it a later end, or rotate it and change the program."))
-    return _(" ").join(told)
+    return _text(told)
 
 
 def _of_errors(facts: dict[str, Any], zone: ZoneInfo) -> str:
     named = {"errors": whole(facts["errors"]), "requests": whole(facts["requests"]), "minutes": facts["minutes"]}
     told = _("%(errors)s of %(requests)s calls failed within %(minutes)s minutes.") % named
-    return _(" ").join([told, _("Calls that were refused or blocked are no failures.")])
+    return _text([told, _("Calls that were refused or blocked are no failures.")])
 
 
 def _of_backend(facts: dict[str, Any], zone: ZoneInfo) -> str:
@@ -177,6 +185,15 @@ def error(word: str) -> str:
 
 def is_test(delivery: Delivery) -> bool:
     return delivery.alert_id is None
+
+
+def _listed(parts: Iterable[str]) -> str:
+    return ("、" if get_language() == "ja" else ", ").join(parts)
+
+
+def _text(sentences: Iterable[str]) -> str:
+    """Japanese has no spaces between them."""
+    return ("" if get_language() == "ja" else " ").join(sentences)
 
 
 def _whose(facts: dict[str, Any]) -> str:
