@@ -41,6 +41,9 @@ NAMES: Final[dict[str, Promise]] = {
     "make-partitions": gettext_lazy("Make the ledger's coming months"),
     "enforce-retention": gettext_lazy("Remove usage past its time"),
     "reconcile": gettext_lazy("Compare ledger, totals and counters"),
+    "watch-alerts": gettext_lazy("Look whether an alert is due"),
+    "deliver-alerts": gettext_lazy("Send alerts by mail and to webhooks"),
+    "prune-alerts": gettext_lazy("Remove alerts past their time"),
 }
 
 

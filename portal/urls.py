@@ -8,6 +8,7 @@ from portal.views import (
     admin_aliases,
     admin_limits,
     admin_tenants,
+    alerts,
     aliases,
     audit,
     backends,
@@ -20,6 +21,7 @@ from portal.views import (
     limits,
     members,
     new_tenant,
+    notices,
     policies,
     policy_drafts,
     policy_reports,
@@ -30,6 +32,7 @@ from portal.views import (
     tenant_settings,
     tenants,
     usage,
+    webhooks,
 )
 
 handler400 = "portal.views.errors.bad_request"
@@ -84,6 +87,9 @@ urlpatterns = [
     path("admin/access/rules/", access.set_rules, name="admin_access_rules"),
     path("admin/access/help/", access.help_in, name="admin_access_help"),
     path("admin/access/unlock/", access.unlock, name="admin_access_unlock"),
+    path("notifications/", notices.index, name="notices"),
+    path("notifications/bell/", notices.live, name="notices_bell"),
+    path("notifications/read/", notices.read, name="notices_read"),
     path("language/", language.switch, name="language"),
     path("invite/<str:token>/", invitations.accept, name="invite"),
     path("internal/reports/", reports.answer, name="reports"),
@@ -177,4 +183,26 @@ for address, pages, name in (
     urlpatterns += [
         path(f"t/<slug:slug>/policies/{address}", pages.of_tenant, name=name),
         path(f"admin/policies/{address}", pages.of_platform, name=f"admin_{name}"),
+    ]
+
+# Likewise alerts, their rules and webhooks.
+for address, pages, name in (
+    ("", alerts.index, "alerts"),
+    ("rules/new/", alerts.new_rule, "rule_new"),
+    ("rules/<uuid:pk>/", alerts.edit_rule, "rule"),
+    ("rules/<uuid:pk>/delete/", alerts.delete_rule, "rule_delete"),
+    ("webhooks/new/", webhooks.new, "webhook_new"),
+    ("webhooks/<uuid:pk>/", webhooks.show, "webhook"),
+    ("webhooks/<uuid:pk>/live/", webhooks.live, "webhook_live"),
+    ("webhooks/<uuid:pk>/edit/", webhooks.edit, "webhook_edit"),
+    ("webhooks/<uuid:pk>/rotate/", webhooks.rotate, "webhook_rotate"),
+    ("webhooks/<uuid:pk>/test/", webhooks.test, "webhook_test"),
+    ("webhooks/<uuid:pk>/delete/", webhooks.delete, "webhook_delete"),
+    ("deliveries/", webhooks.deliveries, "deliveries"),
+    ("deliveries/<uuid:pk>/", webhooks.delivery, "delivery"),
+    ("deliveries/<uuid:pk>/resend/", webhooks.resend, "delivery_resend"),
+):
+    urlpatterns += [
+        path(f"t/<slug:slug>/alerts/{address}", pages.of_tenant, name=name),
+        path(f"admin/alerts/{address}", pages.of_platform, name=f"admin_{name}"),
     ]

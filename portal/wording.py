@@ -55,6 +55,15 @@ VERBS: Final[dict[str, Promise]] = {
     "policy.published": _("Policy published"),
     "policy.rolled_back": _("Policy rolled back"),
     "policy.deleted": _("Policy deleted"),
+    "alert_rule.created": _("Alert rule made"),
+    "alert_rule.changed": _("Alert rule changed"),
+    "alert_rule.deleted": _("Alert rule deleted"),
+    "webhook.created": _("Webhook made"),
+    "webhook.changed": _("Webhook changed"),
+    "webhook.secret_rotated": _("Webhook's secret rotated"),
+    "webhook.tested": _("Webhook tested"),
+    "webhook.deleted": _("Webhook deleted"),
+    "delivery.resent": _("Delivery of an alert sent again"),
     "audit.verified": _("Audit trail verified"),
 }
 MEMBERS_MAY: Final[dict[Action, Promise]] = {

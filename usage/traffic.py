@@ -1,6 +1,7 @@
 """What went on lately, over all tenants: asked by operators, of the minute rollups, tenant by tenant for the index's sake."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -11,6 +12,23 @@ from usage import histograms
 from usage.rollups import summed
 
 _P95: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Those that ended, and how many of them failed: not those that were refused or blocked."""
+
+    requests: int = 0
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Where calls were refused for a limit."""
+
+    tenant_id: UUID
+    key_id: UUID
+    alias: str
 
 
 def first_tokens_ms(since: datetime) -> dict[str, float]:
@@ -43,3 +61,28 @@ def calls_of_aliases(named: Mapping[UUID, Collection[str]], since: datetime) -> 
             [list(named), sorted({alias for aliases in named.values() for alias in aliases}), since],
         )
         return {(tenant_id, alias): calls for tenant_id, alias, calls in cursor.fetchall()}
+
+
+def calls_since(tenant_ids: Collection[UUID], since: datetime) -> dict[UUID, Calls]:
+    """By tenant; those without a call since are left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT tenant_id, sum(requests)::bigint, sum(errors)::bigint FROM usage_minuterollup
+            WHERE tenant_id = ANY(%s) AND starts_at >= %s GROUP BY tenant_id
+            """,
+            [list(tenant_ids), since],
+        )
+        return {tenant_id: Calls(requests, errors) for tenant_id, requests, errors in cursor.fetchall()}
+
+
+def refused_since(tenant_ids: Collection[UUID], since: datetime) -> set[Refused]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT tenant_id, key_id, alias FROM usage_minuterollup
+            WHERE tenant_id = ANY(%s) AND starts_at >= %s AND status = 429 AND refused > 0
+            """,
+            [list(tenant_ids), since],
+        )
+        return {Refused(*row) for row in cursor.fetchall()}

@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 
 from portal.settings import env
 from portal.settings.base import *  # noqa: F403 - a profile is the base and what it adds
-from portal.settings.base import BASE_DIR, REDIS_URL
+from portal.settings.base import BASE_DIR, PORTAL_URL, REDIS_URL
 from portal.settings.identity import *  # noqa: F403 - likewise
 
 ROOT_URLCONF = "portal.urls"
@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "usage",
     "gateway",
     "portal",
+    "portal.alerts",
 ]
 MIDDLEWARE = [
     # First, so that static files, redirects and refusals of the others carry their headers too.
@@ -94,6 +95,12 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+
+# Where people reach the portal: the links of mails and webhooks begin so.
+PORTAL_PUBLIC_URL = env.text("SEKISHO_PORTAL_PUBLIC_URL", PORTAL_URL).rstrip("/")
+# What webhooks of tenants may reach besides public addresses over https: networks of the house, and plain http.
+WEBHOOK_NETWORKS = env.names("SEKISHO_WEBHOOK_NETWORKS", [])
+WEBHOOK_HTTP = env.switch("SEKISHO_WEBHOOK_HTTP", False)
 
 SESSION_COOKIE_AGE = 12 * 3600  # seconds: a working day
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -168,6 +175,21 @@ CELERY_BEAT_SCHEDULE = {
     },
     "reconcile": {
         "task": "usage.tasks.reconcile",
+        "schedule": timedelta(days=1),
+        "options": {"expires": 6 * 3600},
+    },
+    "watch-alerts": {
+        "task": "portal.alerts.tasks.watch",
+        "schedule": timedelta(seconds=15),
+        "options": {"expires": 15},
+    },
+    "deliver-alerts": {
+        "task": "portal.alerts.tasks.deliver",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 5},
+    },
+    "prune-alerts": {
+        "task": "portal.alerts.tasks.prune",
         "schedule": timedelta(days=1),
         "options": {"expires": 6 * 3600},
     },
