@@ -3,8 +3,9 @@
 import logging
 
 from celery import shared_task
+from django.utils import timezone
 
-from accounts import audit
+from accounts import audit, playground
 from accounts.models import User
 
 _log = logging.getLogger(__name__)
@@ -17,3 +18,9 @@ def verify_audit(user_id: str, address: str | None, request_id: str) -> None:
     found = audit.verify_and_record(actor=actor, address=address, request_id=request_id)
     if found.broken_at is not None:
         _log.error("The audit trail is broken at event %d", found.broken_at)
+
+
+@shared_task
+def end_playground_keys() -> None:
+    """Every hour. Their texts ended long before: this is for the list of keys, and for what the gateway is told of."""
+    playground.end_unused(timezone.now())
