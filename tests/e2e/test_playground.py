@@ -1,4 +1,4 @@
-"""The playground in a browser: real portal, real gateway, simulated vLLM. It streams, stops, shows a refusal, and is labelled."""
+"""The playground in a browser, with real portal and gateway: it streams, stops, shows a refusal, and is labelled."""
 
 import time
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from django.test import override_settings
 from playwright.sync_api import expect
 
 from accounts.models import ApiKey, Membership, Tenant, User
@@ -34,9 +35,15 @@ def portal_url(
         yield url
 
 
+def user_of(email: str, **rights: bool) -> User:
+    """Who can sign in at a portal that runs in earnest, not with the tests' quick hasher."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.Argon2PasswordHasher"]):
+        return User.objects.create_user(email, PASSWORD, **rights)
+
+
 @pytest.fixture
 def person(stand: Stand) -> User:
-    user = User.objects.create_user("developer@acme.example", PASSWORD)
+    user = user_of("developer@acme.example")
     Membership.objects.create(tenant=stand.acme, user=user, role=Role.DEVELOPER)
     return user
 
@@ -223,7 +230,7 @@ def test_the_page_is_sound_on_a_phone_in_the_dark(
 
 
 def test_what_a_call_did_is_on_the_dashboards_within_five_seconds(seen: Window, portal_url: str, stand: Stand) -> None:
-    User.objects.create_user("operator@sekisho.example", PASSWORD, is_operator=True)
+    user_of("operator@sekisho.example", is_operator=True)
     operator = seen.another()
     operator.sign_in("operator@sekisho.example")
     operator.open("/admin/fleet/")
