@@ -32,6 +32,14 @@ class Answer:
         return self.status >= 400 or self.error is not None
 
     @property
+    def problem(self) -> str:
+        """What the error says, and of which fields."""
+        if self.error is None:
+            return ""
+        details = self.error.get("details") or ()
+        return " ".join([str(self.error.get("message", "")), *(f"{one.get('param')}: {one.get('message')}" for one in details)])
+
+    @property
     def request_id(self) -> str:
         return next((value for name, value in self.headers if name == "x-request-id"), "")
 

@@ -34,6 +34,7 @@ ANSWERED: Final = "x-gateway-answer"
 # A call is settled in the moment after its last byte: so long its story is waited for.
 STORY_MAX_S: Final = 1.0
 STORY_EVERY_S: Final = 0.1
+PACE_FROM_MS: Final = 50  # of an answer; a shorter one says nothing of how fast tokens come
 
 
 @require(Action.USE_PLAYGROUND, methods=READ_AND_POST)
@@ -109,15 +110,17 @@ def _page(
     context = {
         "tenant": tenant,
         "form": form,
-        "panes": [_pane(tenant, name, (found or {}).get(name)) for name in PANES],
+        "panes": [_pane(tenant, form, name, (found or {}).get(name)) for name in PANES],
         "key_name": name_of(person(request)),
         **_code(form),
     }
     return render(request, "portal/playground/show.html", context)
 
 
-def _pane(tenant: Tenant, name: str, answer: answers.Answer | None) -> dict[str, Any]:
-    return {"name": name, "answer": answer, **((_story(tenant, answer.request_id) if answer else None) or {})}
+def _pane(tenant: Tenant, form: PlaygroundForm, name: str, answer: answers.Answer | None) -> dict[str, Any]:
+    if answer is None:
+        return {"name": name}
+    return {"name": name, "answer": answer, "alias": form.body(name)["model"], **(_story(tenant, answer.request_id) or {})}
 
 
 def _edited(request: HttpRequest, do: str) -> list[Turn]:
@@ -172,6 +175,8 @@ def _story(tenant: Tenant, request_id: str) -> dict[str, Any] | None:
     tokens = story["usage"]["completion_tokens"]
     return {
         "story": story,
-        "tokens_per_s": tokens * 1000 / streamed_ms if story["first_token_ms"] is not None and streamed_ms > 0 else None,
+        "tokens_per_s": tokens * 1000 / streamed_ms
+        if story["first_token_ms"] is not None and streamed_ms >= PACE_FROM_MS
+        else None,
         "remedy": remedy(story["error_code"]) if story["error_code"] else None,
     }

@@ -125,6 +125,8 @@ class Pane {
     if (this.status >= 400 || this.error) {
       this.say(this.status >= 400 && this.status < 500 ? "refused" : "failed");
       this.part("raw-box").open = true;
+      this.part("problem").textContent = problemIn(this.error ?? {});
+      this.show("problem", this.part("problem").textContent !== "");
     } else this.say(isWhole ? "done" : "cut");
     this.keeps();
   }
@@ -164,6 +166,11 @@ async function answer(pane) {
     ended(control);
   }
   await pane.tells();
+}
+
+// What the gateway's error says, and of which fields.
+function problemIn({ message = "", details = [] }) {
+  return [message, ...details.map((one) => `${one.param}: ${one.message}`)].join(" ");
 }
 
 async function problemOf(reply) {
