@@ -171,12 +171,10 @@ def _story(tenant: Tenant, request_id: str) -> dict[str, Any] | None:
         if time.monotonic() > ends_s:
             return None
         time.sleep(STORY_EVERY_S)
-    streamed_ms = story["duration_ms"] - (story["first_token_ms"] or 0)
-    tokens = story["usage"]["completion_tokens"]
+    first_ms, tokens = story["first_token_ms"], story["usage"]["completion_tokens"]
+    streamed_ms = 0 if first_ms is None else story["duration_ms"] - first_ms
     return {
         "story": story,
-        "tokens_per_s": tokens * 1000 / streamed_ms
-        if story["first_token_ms"] is not None and streamed_ms >= PACE_FROM_MS
-        else None,
+        "tokens_per_s": tokens * 1000 / streamed_ms if streamed_ms >= PACE_FROM_MS else None,
         "remedy": remedy(story["error_code"]) if story["error_code"] else None,
     }
