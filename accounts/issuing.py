@@ -58,6 +58,20 @@ def issue(tenant: Tenant, terms: Terms, **by: Unpack[audit.By]) -> tuple[ApiKey,
 
 
 @transaction.atomic
+def issue_for_playground(tenant: Tenant, terms: Terms, text: str, **by: Unpack[audit.By]) -> ApiKey:
+    """The key of accounts.playground, of the person who acts. Raises IssuingError."""
+    row = _row(tenant, terms, text)
+    row.is_playground = True
+    key = _insert(row, by)
+    record_played(key, by)
+    return key
+
+
+def record_played(key: ApiKey, by: audit.By) -> None:
+    _record("key.played", key, by, after=_facts(key))
+
+
+@transaction.atomic
 def import_key(tenant: Tenant, terms: Terms, text: str, **by: Unpack[audit.By]) -> ApiKey:
     """Take over a key text made elsewhere, so that its clients need no change. Raises IssuingError."""
     if not keys.is_importable(text):
@@ -105,7 +119,7 @@ def rotate(key: ApiKey, *, overlap: timedelta, **by: Unpack[audit.By]) -> tuple[
     if not timedelta() <= overlap <= OVERLAP_MAX:
         raise IssuingError("overlap", _("The overlap must be between 0 and 365 days."))
     key.refresh_from_db(from_queryset=ApiKey.objects.select_for_update())  # two rotations at once: the second sees the first
-    if key.state != "active":
+    if key.state != "active" or key.is_playground:
         raise IssuingError("key", _("Only an active key can be rotated; “%(name)s” is not.") % {"name": key.name})
     terms = Terms(key.name, key.scopes, key.aliases, key.networks, key.error_dialect, key.expires_at, key.policies)
     text = keys.mint()
@@ -160,12 +174,17 @@ def _stored(terms: Terms) -> dict[str, Any]:
 
 
 def _insert(key: ApiKey, by: audit.By) -> ApiKey:
-    if not key.tenant.is_active:
-        raise IssuingError("tenant", _("The tenant “%(slug)s” is suspended: it gets no keys.") % {"slug": key.tenant.slug})
+    refuse_suspended(key.tenant)
     _check(key, is_end_new=True)
     key.created_by = by["actor"]
     _save(key, force_insert=True)
     return key
+
+
+def refuse_suspended(tenant: Tenant) -> None:
+    """Raises IssuingError."""
+    if not tenant.is_active:
+        raise IssuingError("tenant", _("The tenant “%(slug)s” is suspended: it gets no keys.") % {"slug": tenant.slug})
 
 
 def _check(key: ApiKey, *, is_end_new: bool) -> None:

@@ -64,9 +64,9 @@ def seen() -> Seen | None:
         return None
 
 
-def states(rows: Sequence[Backend], told: Seen | None) -> list[BackendState]:
-    """rows: with their memberships and deployments at hand."""
-    first_tokens = first_tokens_ms(timezone.now() - LATELY) if rows else {}
+def states(rows: Sequence[Backend], told: Seen | None, *, has_first_tokens: bool = True) -> list[BackendState]:
+    """rows: with their memberships and deployments at hand. has_first_tokens: a query more."""
+    first_tokens = first_tokens_ms(timezone.now() - LATELY) if rows and has_first_tokens else {}
     return [_state(row, told, first_tokens.get(row.name)) for row in rows]
 
 

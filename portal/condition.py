@@ -38,6 +38,7 @@ NAMES: Final[dict[str, Promise]] = {
     "record-last-used": gettext_lazy("Write down when keys were used"),
     "post-journal": gettext_lazy("Post ended calls to the ledger"),
     "reap": gettext_lazy("End the calls of dead workers"),
+    "end-playground-keys": gettext_lazy("End the playground keys nobody uses"),
     "make-partitions": gettext_lazy("Make the ledger's coming months"),
     "enforce-retention": gettext_lazy("Remove usage past its time"),
     "reconcile": gettext_lazy("Compare ledger, totals and counters"),

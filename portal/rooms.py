@@ -28,6 +28,7 @@ OF_A_TENANT: Final = (
     Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
     Room("usage", _("Usage"), "chart-column", "u", ("usage",)),
     Room("requests", _("Requests"), "list", "r", ("requests", "request")),
+    Room("playground", _("Playground"), "message-square-code", "y", ("playground",), Action.USE_PLAYGROUND),
     Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
@@ -40,6 +41,7 @@ OF_A_TENANT: Final = (
 )
 
 OF_THE_PLATFORM: Final = (
+    Room("admin_fleet", _("Fleet"), "activity", "f", ("admin_fleet",)),
     Room("admin_tenants", _("Tenants"), "building-2", "t", ("admin_tenant", "admin_tenants")),
     Room("admin_plans", _("Quota plans"), "clipboard-list", "q", ("admin_plan", "admin_plans")),
     Room("admin_backends", _("Backends"), "server", "b", ("admin_backends", "admin_backend")),

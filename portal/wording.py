@@ -32,6 +32,7 @@ VERBS: Final[dict[str, Promise]] = {
     "key.changed": _("Key changed"),
     "key.rotated": _("Key rotated"),
     "key.revoked": _("Key revoked"),
+    "key.played": _("Playground used"),
     "alias.created": _("Alias created"),
     "alias.changed": _("Alias changed"),
     "alias.deleted": _("Alias deleted"),
@@ -68,6 +69,7 @@ VERBS: Final[dict[str, Promise]] = {
 }
 MEMBERS_MAY: Final[dict[Action, Promise]] = {
     Action.VIEW: _("See aliases, keys, limits, policies, members and usage"),
+    Action.USE_PLAYGROUND: _("Try aliases in the playground"),
     Action.MANAGE_KEYS: _("Make, change, rotate and revoke API keys"),
     Action.MANAGE_POLICIES: _("Write and publish content policies"),
     Action.MANAGE_SETTINGS: _("Change the settings of the tenant"),

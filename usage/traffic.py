@@ -9,7 +9,8 @@ from uuid import UUID
 from django.db import connection
 
 from usage import histograms
-from usage.rollups import summed
+from usage.rollups import SUMS, summed
+from usage.series import Sums
 
 _P95: Final = 0.95
 
@@ -29,6 +30,41 @@ class Refused:
     tenant_id: UUID
     key_id: UUID
     alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """The same calls twice: by minute, and by tenant. What nobody used is left out."""
+
+    minutes: Mapping[datetime, Sums]
+    tenants: Mapping[UUID, Sums]
+
+    @property
+    def total(self) -> Sums:
+        return sum(self.minutes.values(), Sums())
+
+
+def lately(since: datetime) -> Lately:
+    """Of all tenants, those that are gone too; one query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT starts_at, minutes.tenant_id, {", ".join(f"sum({name})::bigint" for name in SUMS)}
+            FROM usage_reportingzone AS zone
+            CROSS JOIN LATERAL (
+                SELECT tenant_id, starts_at, {", ".join(SUMS)} FROM usage_minuterollup
+                WHERE tenant_id = zone.tenant_id AND starts_at >= %s OFFSET 0
+            ) AS minutes
+            GROUP BY GROUPING SETS ((starts_at), (minutes.tenant_id))
+            """,  # noqa: S608 - own names
+            [since],
+        )
+        found = cursor.fetchall()
+    sums = [(starts_at, tenant_id, Sums(**dict(zip(SUMS, values, strict=True)))) for starts_at, tenant_id, *values in found]
+    return Lately(
+        {starts_at: one for starts_at, _, one in sums if starts_at is not None},
+        {tenant_id: one for _, tenant_id, one in sums if tenant_id is not None},
+    )
 
 
 def first_tokens_ms(since: datetime) -> dict[str, float]:

@@ -166,7 +166,7 @@ class Planner:
                 self._add(removal("alias", f"{tenant.slug}/{name}", rows[name], tenant_entry.at("aliases"), tenant))
 
     def _plan_keys(self, tenant: Tenant, tenant_entry: Entry, *, prune: bool) -> None:
-        current = ApiKey.objects.filter(tenant=tenant, revoked_at=None, successor=None)
+        current = ApiKey.objects.filter(tenant=tenant, revoked_at=None, successor=None, is_playground=False)
         rows = {row.name: row for row in current.prefetch_related("limits")}
         named = tenant_entry.parts.get("keys", ())
         aliases = {entry.name for entry in tenant_entry.parts.get("aliases", ())}

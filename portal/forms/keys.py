@@ -28,7 +28,7 @@ TAIL_LENGTH: Final = 4  # of a hint, what people compare
 
 
 class FilterForm(forms.Form):
-    """q: part of a name, or a hint or its last four; state: "" for any; sort: see ORDERS of the view."""
+    """q: part of a name, or a hint or its last four; state: "" for any, but the playground's; sort: see ORDERS of the view."""
 
     q = forms.CharField(
         label=gettext_lazy("Name, or last four characters of the key"),
@@ -45,6 +45,7 @@ class FilterForm(forms.Form):
             ("retiring", gettext_lazy("Retiring")),
             ("expired", gettext_lazy("Expired")),
             ("revoked", gettext_lazy("Revoked")),
+            ("playground", gettext_lazy("Of the playground")),
         ],
     )
     sort = forms.ChoiceField(

@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 
 from portal.settings import env
 from portal.settings.base import *  # noqa: F403 - a profile is the base and what it adds
-from portal.settings.base import BASE_DIR, PORTAL_URL, REDIS_URL
+from portal.settings.base import BASE_DIR, GATEWAY_PUBLIC_URL, PORTAL_URL, REDIS_URL
 from portal.settings.identity import *  # noqa: F403 - likewise
 
 ROOT_URLCONF = "portal.urls"
@@ -69,6 +69,9 @@ TEMPLATES = [
         },
     }
 ]
+
+# Where the portal itself reaches the gateway, for the playground.
+GATEWAY_INNER_URL = env.text("SEKISHO_GATEWAY_INNER_URL", GATEWAY_PUBLIC_URL)
 
 CACHES = {"default": {"BACKEND": "portal.cache.EnduringCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "sekisho:portal"}}
 
@@ -162,6 +165,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "usage.tasks.reap",
         "schedule": timedelta(seconds=10),
         "options": {"expires": 10},
+    },
+    "end-playground-keys": {
+        "task": "portal.tasks.end_playground_keys",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 1800},
     },
     "make-partitions": {
         "task": "usage.tasks.make_partitions",

@@ -52,7 +52,7 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     form = FilterForm(request.GET)
     form.is_valid()
     q, state = form.cleaned_data.get("q", ""), form.cleaned_data.get("state", "")
-    rows = ApiKey.objects.for_tenant(tenant).select_related("created_by")
+    rows = ApiKey.objects.for_tenant(tenant).filter(is_playground=state == "playground").select_related("created_by")
     if q:
         rows = rows.filter(Q(name__icontains=q) | (Q(hint__iendswith=q) if len(q) >= TAIL_LENGTH else Q()))
     if state:

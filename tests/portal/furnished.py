@@ -100,6 +100,7 @@ def furnish(tenant: Tenant) -> Things:
         "everywhere": {"slug": own, "tenant_slug": own},
         "key": {"pk": key.pk},
         "request": {"pk": call.request_id},
+        "playground_told": {"pk": call.request_id},
         "member": {"pk": member.pk},
         "invitation": {"pk": invitation.pk},
         "audit": {"sequence": AuditEvent.objects.filter(tenant=tenant).latest("sequence").sequence},
