@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.tenants import REASON_LENGTH
 from gateway.models import NAME, QuotaPlan
+from portal.forms.search import order_field, search_field
 
 NO_PLAN = "-"  # no name of a plan: those begin with a letter or digit
 
@@ -35,26 +36,20 @@ def plan_field() -> "forms.ModelChoiceField[QuotaPlan]":
 class TenantFilter(forms.Form):
     """q: part of a name or short name. What is empty leaves all."""
 
-    q = forms.CharField(
-        label=gettext_lazy("Name or short name"),
-        max_length=100,
-        required=False,
-        widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off"}),
-    )
+    q = search_field(gettext_lazy("Name or short name"), most=100)
     state = forms.ChoiceField(
         label=gettext_lazy("State"),
         required=False,
         choices=[("", gettext_lazy("Any")), ("active", gettext_lazy("Active")), ("suspended", gettext_lazy("Suspended"))],
     )
     plan = forms.ChoiceField(label=gettext_lazy("Plan"), required=False)
-    sort = forms.ChoiceField(
-        label=gettext_lazy("Order"),
-        required=False,
-        choices=[
-            ("", gettext_lazy("By name")),
-            ("used", gettext_lazy("Last used first")),
-            ("new", gettext_lazy("Newest first")),
-        ],
+    sort = order_field(
+        ("name", gettext_lazy("By name")),
+        ("-name", gettext_lazy("By name, from the end")),
+        ("-used", gettext_lazy("Last used first")),
+        ("used", gettext_lazy("Longest unused first")),
+        ("-made", gettext_lazy("Newest first")),
+        ("made", gettext_lazy("Oldest first")),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -13,12 +12,17 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import aliases
 from gateway.models import ModelAlias
-from portal import affected
+from portal import affected, keyset
 from portal.access import by, operator
 from portal.forms.admin_aliases import AliasFilter, AliasForm, DeleteForm, TenantForm
+from portal.keyset import Column
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-ROWS_PER_PAGE: Final = 50
+_NAME: Final = Column("name")
+_TENANT: Final = Column("tenant__slug")
+ORDERS: Final = keyset.orders(
+    tenant=(_TENANT, _NAME), name=(_NAME, _TENANT), deployment=(Column("deployment__name"), _TENANT, _NAME)
+)
 TENANTS_OFFERED: Final = 200
 
 
@@ -26,12 +30,10 @@ TENANTS_OFFERED: Final = 200
 def index(request: HttpRequest) -> HttpResponse:
     form = AliasFilter(request.GET)
     form.is_valid()
-    rows = form.narrowed(ModelAlias.objects.select_related("tenant", "deployment", "canary").order_by("tenant__slug", "name"))
-    context = {
-        "form": form,
-        "is_filtered": form.is_narrow,
-        "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
-    }
+    rows = form.narrowed(ModelAlias.objects.select_related("tenant", "deployment", "canary"))
+    sort = form.order("tenant")
+    page = keyset.page_of(request, rows, ORDERS[sort])
+    context = {"form": form, "is_filtered": form.is_narrow, "page": page, "sort": sort}
     return render(request, "portal/admin_aliases/list.html", context)
 
 

@@ -102,10 +102,10 @@ def test_list_shows_the_tightest_limit_and_sorts(
     assert "Tokens per hour" not in page
     for sort, names in {
         "": ["fresh", "never", "old"],
-        "used": ["fresh", "old", "never"],
-        "unused": ["never", "old", "fresh"],
-        "ends": ["fresh", "never", "old"],
-        "new": ["never", "fresh", "old"],
+        "-name": ["old", "never", "fresh"],
+        "-used": ["fresh", "old", "never"],
+        "used": ["never", "old", "fresh"],
+        "-made": ["never", "fresh", "old"],
         "nonsense": ["fresh", "never", "old"],
     }.items():
         assert names_of(client.get(f"/t/acme/keys/?sort={sort}").content.decode()) == names, sort
@@ -120,7 +120,7 @@ def test_list_of_limited_keys_costs_the_same_however_many(
     client = signed_in(acme_viewer)
     with django_assert_max_num_queries(9):
         page = client.get("/t/acme/keys/").content.decode()
-    assert len(names_of(page)) == 50
+    assert len(names_of(page)) == 25
 
 
 def test_light_turns_green_at_the_first_call(signed_in: SignedIn, acme: Tenant, acme_viewer: User, valkey: redis.Redis) -> None:
@@ -189,7 +189,7 @@ def test_live_part_of_the_limits_is_the_part_alone(
     limit = acme.limits.create(name="tokens_per_day", max=2000)
     client = signed_in(acme_viewer)
     page = client.get("/t/acme/limits/").content.decode()
-    assert 'hx-get="/t/acme/limits/part/?page=1"' in page
+    assert 'hx-get="/t/acme/limits/part/"' in page
     use(quota, acme, BoundLimit("tenant", str(acme.pk), limit.configured), tokens=500)
     with django_assert_max_num_queries(8):
         part = client.get("/t/acme/limits/part/").content.decode()
