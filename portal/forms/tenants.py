@@ -3,8 +3,11 @@
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.models import Tenant
 from accounts.tenants import REASON_LENGTH
 from gateway.models import NAME, QuotaPlan
 from portal.forms.search import order_field, search_field
@@ -74,6 +77,26 @@ class SuspendForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text=gettext_lazy("Its members read it on their pages: say what happened and whom to ask."),
     )
+
+
+class DeleteForm(forms.Form):
+    """The short name, typed: what is deleted does not come back."""
+
+    slug = forms.CharField(
+        label=gettext_lazy("Short name of the tenant"),
+        max_length=63,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, tenant: Tenant, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tenant = tenant
+
+    def clean_slug(self) -> str:
+        slug: str = self.cleaned_data["slug"]
+        if slug != self._tenant.slug:
+            raise ValidationError(_("This is not its short name. Type: %(slug)s") % {"slug": self._tenant.slug})
+        return slug
 
 
 class PlanChoiceForm(forms.Form):

@@ -17,11 +17,11 @@ from accounts import tenants
 from accounts.models import ApiKey, Membership, Tenant, User
 from accounts.roles import Role
 from gateway.config import quota_plans
-from gateway.models import Limit, ModelAlias, PlannedTenant, QuotaPlan
+from gateway.models import ContentPolicy, Limit, ModelAlias, PlannedTenant, QuotaPlan
 from portal import keyset, viewing
 from portal.access import by, operator
 from portal.consequences import consequences
-from portal.forms.tenants import NO_PLAN, PlanChoiceForm, PriorityForm, SuspendForm, TenantFilter
+from portal.forms.tenants import NO_PLAN, DeleteForm, PlanChoiceForm, PriorityForm, SuspendForm, TenantFilter
 from portal.keyset import LONG_AGO, Column
 from portal.standing import Standing, standings, standings_of, tightest
 
@@ -44,6 +44,10 @@ class Row:
     use: Standing | None
     owners: Sequence[User]
     last_used_at: datetime | None
+
+    @property
+    def more_owners(self) -> int:
+        return max(0, len(self.owners) - 1)
 
 
 @operator()
@@ -133,6 +137,23 @@ def resume(request: HttpRequest, tenant_slug: str) -> HttpResponse:
     done = tenants.resume(tenant, **by(request))
     messages.success(request, _("Resumed: its keys work again.") if done else _("Nothing was changed."))
     return redirect("admin_tenant", tenant.slug)
+
+
+@operator(methods=READ_AND_POST)
+def delete(request: HttpRequest, tenant_slug: str) -> HttpResponse:
+    tenant = _tenant(tenant_slug)
+    form = DeleteForm(request.POST or None, tenant=tenant)
+    gone = {
+        "keys": ApiKey.objects.for_tenant(tenant).filter(revoked_at=None).count(),
+        "aliases": ModelAlias.objects.filter(tenant=tenant).count(),
+        "policies": ContentPolicy.objects.for_tenant(tenant).count(),
+        "members": Membership.objects.for_tenant(tenant).count(),
+    }
+    if request.method == "POST" and form.is_valid():
+        tenants.delete(tenant, gone=gone, **by(request))
+        messages.success(request, _("Deleted: %(name)s. Its usage and its audit trail stay.") % {"name": tenant.name})
+        return redirect("admin_tenants")
+    return render(request, "portal/admin_tenants/delete.html", {"shown": tenant, "form": form, "gone": gone})
 
 
 @operator(methods=POST)

@@ -40,8 +40,10 @@ def test_admin_puts_limits_on_a_new_key(signed_in: SignedIn, acme: Tenant, acme_
     client.post("/t/acme/keys/new/", data)
     held = {row.name: (row.max, row.mode) for row in ApiKey.objects.get().limits.all()}
     assert held == {"tokens_per_day": (400, "enforce"), "requests_per_minute": (60, "shadow")}
-    verbs = list(AuditEvent.objects.order_by("sequence").values_list("verb", flat=True))
-    assert verbs == ["key.issued", "key.changed"]
+    event = AuditEvent.objects.get()
+    assert event.verb == "key.issued"
+    assert event.after["limits.tokens_per_day"] == "400"
+    assert event.after["limits.requests_per_minute"] == "60 shadow"
 
 
 def test_limits_of_a_key_are_never_above_the_tenants(signed_in: SignedIn, acme: Tenant, acme_admin: User) -> None:
@@ -70,8 +72,13 @@ def test_limits_of_a_key_are_changed_with_one_event(signed_in: SignedIn, acme: T
         {"limits.tokens_per_day": "500"},
         {"limits.tokens_per_day": "300"},
     )
-    client.post(path, data | {"tokens_per_day": ""})
+    client.post(path, data | {"name": "nightly", "tokens_per_day": ""})
     assert not key.limits.exists()
+    event = AuditEvent.objects.get(sequence=before + 2)
+    assert event.before == {"name": "batch", "limits.tokens_per_day": "300"}
+    assert event.after == {"name": "nightly", "limits.tokens_per_day": None}
+    client.post(path, data | {"name": "nightly", "tokens_per_day": ""})
+    assert AuditEvent.objects.count() == before + 2
 
 
 def test_developers_neither_set_nor_drop_limits(signed_in: SignedIn, acme: Tenant, acme_developer: User) -> None:

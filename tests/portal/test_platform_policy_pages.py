@@ -51,8 +51,8 @@ def decision(action: str = "flag", policy: str = "house") -> dict[str, Any]:
     return {"policy": policy, "version": 1, "rule": "words", "kind": "keywords", "action": action, "surface": "input.user"}
 
 
-PAGES = ["", "new/", "house/", "house/draft/", "house/diff/", "house/report/", "house/everywhere/", "house/delete/"]
-ACTS = ["house/publish/", "house/discard/", "house/roll-back/1/", "house/everywhere/", "house/delete/", "new/", "house/draft/"]
+PAGES = ["", "_new/", "house/", "house/draft/", "house/diff/", "house/report/", "house/everywhere/", "house/delete/"]
+ACTS = ["house/publish/", "house/discard/", "house/roll-back/1/", "house/everywhere/", "house/delete/", "_new/", "house/draft/"]
 
 
 @pytest.mark.parametrize("path", PAGES)
