@@ -76,6 +76,7 @@ urlpatterns = [
     path("account/passkeys/", account.passkeys, name="mfa_list_webauthn"),
     path("account/passkeys/add/", account.passkey_add, name="mfa_add_webauthn"),
     path("account/passkeys/<int:pk>/remove/", account.passkey_remove, name="mfa_remove_webauthn"),
+    path("account/activity/", account.activity, name="account_activity"),
     path("account/sessions/", account.own_sessions, name="sessions"),
     path("admin/access/", access.index, name="admin_access"),
     path("admin/access/operators/", access.add_operator, name="admin_access_add"),

@@ -60,6 +60,14 @@ VERBS: Final[dict[str, Promise]] = {
     "policy.deleted": _("Policy deleted"),
     "audit.verified": _("Audit trail verified"),
 }
+PROOFS: Final[dict[str, Promise]] = {
+    "password": _("Password"),
+    "totp": _("Authenticator app"),
+    "webauthn": _("Passkey"),
+    "recovery_codes": _("Recovery code"),
+    "second factor": _("Second factor"),
+    "invitation": _("Link of an invitation"),
+}
 MEMBERS_MAY: Final[dict[Action, Promise]] = {
     Action.VIEW: _("See aliases, keys, limits, policies, members and usage"),
     Action.MANAGE_KEYS: _("Make, change, rotate and revoke API keys"),

@@ -89,7 +89,7 @@ def test_an_operator_makes_publishes_and_applies_a_policy_of_the_platform(
     signed_in: SignedIn, operator: User, acme: Tenant, globex: Tenant
 ) -> None:
     client = signed_in(operator)
-    assert client.post(f"{HOME}new/", {"name": "house"})["location"] == f"{HOME}house/draft/"
+    assert client.post(f"{HOME}_new/", {"name": "house"})["location"] == f"{HOME}house/draft/"
     block = {"blocks": "1", "0-kind": "keywords", "0-words": "X-1", "0-where": "input", "0-action": "block", "do": "keep"}
     assert client.post(f"{HOME}house/draft/", block)["location"] == f"{HOME}house/draft/"
     client.post(f"{HOME}house/publish/")
