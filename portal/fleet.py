@@ -89,14 +89,14 @@ class Now:
 
 
 def context(moment: datetime) -> dict[str, Any]:
-    """Four queries, and three round trips to Redis, however many tenants there are."""
+    """Five queries at most, and three round trips to Redis, however many tenants there are."""
     first = moment.astimezone(UTC).replace(second=0, microsecond=0) - (MINUTES - 1) * _MINUTE
     found, now = lately(first), _now()
-    rows = Backend.objects.prefetch_related("memberships__deployment").order_by("name")
+    rows = backend_state.with_pools(Backend.objects.order_by("name"))
     return {
         "cards": cards(found, first, moment),
         "now": now,
-        "states": backend_state.states(list(rows), now.backends if now else None, has_first_tokens=False),
+        "states": backend_state.states(list(rows), now.backends if now else None),
         "tenants": busiest(found),
     }
 

@@ -82,6 +82,7 @@ urlpatterns = [
     path("account/passkeys/", account.passkeys, name="mfa_list_webauthn"),
     path("account/passkeys/add/", account.passkey_add, name="mfa_add_webauthn"),
     path("account/passkeys/<int:pk>/remove/", account.passkey_remove, name="mfa_remove_webauthn"),
+    path("account/activity/", account.activity, name="account_activity"),
     path("account/sessions/", account.own_sessions, name="sessions"),
     path("admin/access/", access.index, name="admin_access"),
     path("admin/access/operators/", access.add_operator, name="admin_access_add"),
@@ -96,12 +97,14 @@ urlpatterns = [
     path("invite/<str:token>/", invitations.accept, name="invite"),
     path("internal/reports/", reports.answer, name="reports"),
     path("admin/tenants/", admin_tenants.index, name="admin_tenants"),
-    path("admin/tenants/new/", new_tenant.step, name="admin_tenant_new"),
-    path("admin/tenants/new/<slug:name>/", new_tenant.step, name="admin_tenant_new_step"),
+    # No name or slug begins with an underscore: what is not about one thing cannot be taken for it.
+    path("admin/tenants/_new/", new_tenant.step, name="admin_tenant_new"),
+    path("admin/tenants/_new/<slug:name>/", new_tenant.step, name="admin_tenant_new_step"),
     path("admin/tenants/<slug:tenant_slug>/", admin_tenants.show, name="admin_tenant"),
     path("admin/tenants/<slug:tenant_slug>/priority/", admin_tenants.set_priority, name="admin_tenant_priority"),
     path("admin/tenants/<slug:tenant_slug>/plan/", admin_tenants.set_plan, name="admin_tenant_plan"),
     path("admin/tenants/<slug:tenant_slug>/suspend/", admin_tenants.suspend, name="admin_tenant_suspend"),
+    path("admin/tenants/<slug:tenant_slug>/delete/", admin_tenants.delete, name="admin_tenant_delete"),
     path("admin/tenants/<slug:tenant_slug>/resume/", admin_tenants.resume, name="admin_tenant_resume"),
     path("admin/tenants/<slug:tenant_slug>/view/", admin_tenants.view_as, name="admin_tenant_view"),
     path("admin/tenants/<slug:tenant_slug>/limits/", admin_limits.of_tenant, name="admin_tenant_limits"),
@@ -111,7 +114,6 @@ urlpatterns = [
     path("admin/plans/new/", quota_plans.new, name="admin_plan_new"),
     path("admin/plans/<uuid:pk>/", quota_plans.show, name="admin_plan"),
     path("admin/plans/<uuid:pk>/delete/", quota_plans.delete, name="admin_plan_delete"),
-    # No name begins with an underscore: what is not about one thing cannot be taken for it.
     path("admin/backends/", backends.index, name="admin_backends"),
     path("admin/backends/_live/", backends.live, name="admin_backends_live"),
     path("admin/backends/_new/", backends.new, name="admin_backend_new"),
@@ -177,7 +179,7 @@ urlpatterns = [
 # The same pages for the policies of a tenant and for those of the platform.
 for address, pages, name in (
     ("", policies.index, "policies"),
-    ("new/", policies.new, "policy_new"),
+    ("_new/", policies.new, "policy_new"),
     ("<str:name>/", policies.show, "policy"),
     ("<str:name>/draft/", policy_drafts.edit, "policy_draft"),
     ("<str:name>/publish/", policies.publish, "policy_publish"),

@@ -40,6 +40,10 @@ VERBS: Final[dict[str, Promise]] = {
     "operator.removed": _("Operator removed"),
     "security.rules_changed": _("Rules of the second factor changed"),
     "lockout.lifted": _("Lock-out lifted"),
+    "person.signed_in": _("Signed in"),
+    "person.signed_out": _("Signed out"),
+    "person.sign_in_failed": _("Sign-in failed"),
+    "person.locked_out": _("Locked out"),
     "person.changed": _("Profile changed"),
     "person.password_changed": _("Password changed"),
     "person.link_made": _("Link for a new password made"),
@@ -66,6 +70,14 @@ VERBS: Final[dict[str, Promise]] = {
     "webhook.deleted": _("Webhook deleted"),
     "delivery.resent": _("Delivery of an alert sent again"),
     "audit.verified": _("Audit trail verified"),
+}
+PROOFS: Final[dict[str, Promise]] = {
+    "password": _("Password"),
+    "totp": _("Authenticator app"),
+    "webauthn": _("Passkey"),
+    "recovery_codes": _("Recovery code"),
+    "second factor": _("Second factor"),
+    "invitation": _("Link of an invitation"),
 }
 MEMBERS_MAY: Final[dict[Action, Promise]] = {
     Action.VIEW: _("See aliases, keys, limits, policies, members and usage"),

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -16,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Tenant
 from accounts.roles import Action
+from portal import keyset
 from portal.access import by
 from portal.alerts import kinds, rules
 from portal.alerts.hooks import masked
@@ -23,10 +23,11 @@ from portal.alerts.models import Alert, AlertRule, Delivery, Webhook
 from portal.alerts.words import HINTS, KINDS
 from portal.forms.alerts import RuleForm
 from portal.holders import held, may_here, url_of
+from portal.keyset import Column
 
 POST: Final = ("POST",)
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-ROWS_PER_PAGE: Final = 20
+NEWEST_FIRST: Final = (Column("fired_at", keyset.moment, is_descending=True), Column("id", keyset.identity, is_descending=True))
 WEBHOOKS_SHOWN: Final = 50
 RULES_SHOWN: Final = 100
 
@@ -44,7 +45,7 @@ class Hook:
 def index(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
     is_open = request.GET.get("state") == "open"
     fired = Alert.objects.filter(tenant=holder).select_related("tenant")
-    page = Paginator(fired.filter(ended_at=None) if is_open else fired, ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    page = keyset.page_of(request, fired.filter(ended_at=None) if is_open else fired, NEWEST_FIRST)
     found = AlertRule.objects.filter(tenant=holder).prefetch_related("people", "webhooks")
     context = {
         "page": page,

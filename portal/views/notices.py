@@ -4,22 +4,22 @@ from typing import Final
 from uuid import UUID
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
+from portal import keyset
 from portal.access import person, signed_in
 from portal.alerts import bell
 
-ROWS_PER_PAGE: Final = 30
+ORDER: Final = (keyset.Column("id", keyset.identity, is_descending=True),)  # the newest first
 
 
 @signed_in()
 def index(request: HttpRequest) -> HttpResponse:
     is_unread = request.GET.get("state") == "unread"
     rows = bell.visible_to(person(request)).select_related("alert__tenant")
-    page = Paginator(rows.filter(read_at=None) if is_unread else rows, ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    page = keyset.page_of(request, rows.filter(read_at=None) if is_unread else rows, ORDER)
     return render(request, "portal/notices/list.html", {"page": page, "is_unread": is_unread})
 
 

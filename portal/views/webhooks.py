@@ -8,7 +8,6 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -17,16 +16,21 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import Tenant
 from accounts.roles import Action
+from portal import keyset
 from portal.access import by
 from portal.alerts import hooks, signing
 from portal.alerts.models import Delivery, Webhook
 from portal.forms.alerts import DeleteWebhookForm, DeliveryFilter, RotateSecretForm, WebhookForm
 from portal.holders import held, url_of
+from portal.keyset import Column
 from portal.views.alerts import page_of
 
 POST: Final = ("POST",)
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-ROWS_PER_PAGE: Final = 30
+NEWEST_FIRST: Final = (
+    Column("created_at", keyset.moment, is_descending=True),
+    Column("id", keyset.identity, is_descending=True),
+)
 DELIVERIES_SHOWN: Final = 10
 
 
@@ -125,7 +129,7 @@ def deliveries(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
     context = {
         "form": form,
         "is_filtered": bool(state or to),
-        "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
+        "page": keyset.page_of(request, rows, NEWEST_FIRST),
         "mails": settings.IS_MAIL_CONFIGURED,
     }
     return render(request, "portal/webhooks/deliveries.html", page_of(request, holder, **context))
