@@ -18,7 +18,7 @@ EXAMPLE: Final[dict[str, Any]] = {
     "id": "0199c0de-0000-7000-8000-000000000001",
     "created_at": "2026-11-21T09:12:30Z",
     "tenant": "acme",
-    "text": "80 % used: Tokens per day (key batch)",
+    "text": "80% used: Tokens per day (key batch)",
     "alert": {
         "kind": "limit",
         "level": "warn",
@@ -26,7 +26,7 @@ EXAMPLE: Final[dict[str, Any]] = {
         "threshold": 80,
         "unit": "percent",
         "window": "2026-11-21/50000",
-        "detail": "40,120 of 50,000 are used (80 %).",
+        "detail": "40,120 of 50,000 are used (80%).",
         "url": "https://sekisho.example.com/t/acme/limits/",
         "facts": {"limit": "tokens_per_day", "of": "key", "of_name": "batch", "used": 40120, "max": 50000},
     },

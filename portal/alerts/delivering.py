@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from smtplib import SMTPException
 from typing import Any, Final
 
 from django.conf import settings
@@ -107,6 +106,14 @@ def note(delivery: Delivery, answer: Answer, now: datetime, *, chance: float) ->
 
 
 def _prepared(delivery: Delivery) -> _Try:
+    try:
+        return _told(delivery)
+    except Exception as problem:  # noqa: BLE001 - one that cannot be told must not hold up all that are due after it
+        _log.error("A delivery could not be prepared: %s", type(problem).__name__)
+        return _Try(delivery, refused="unsaid")
+
+
+def _told(delivery: Delivery) -> _Try:
     if delivery.webhook is not None:
         return _signed(delivery, delivery.webhook)
     if delivery.alert is None or delivery.user is None or not settings.IS_MAIL_CONFIGURED:
@@ -157,7 +164,7 @@ def _sent(one: _Try) -> Answer:
     error = ""
     try:
         one.mail.send()
-    except (SMTPException, OSError, ValueError) as problem:
+    except Exception as problem:  # noqa: BLE001 - the edge of a thread, and mail backends raise what they like
         _log.warning("A mail of an alert could not be sent: %s", type(problem).__name__)
         error = "mail"
     return Answer(None, round((time.monotonic() - begun_s) * 1000), error)

@@ -36,7 +36,7 @@ def apply(rules: Sequence[AlertRule], found: Found, now: datetime) -> list[Alert
         if observed is None:
             continue  # nobody can tell now
         lasting = _end(open_alerts[rule.pk], observed, now)
-        fired += [alert for one in observed if (alert := _fire(rule, one, lasting, now)) is not None]
+        fired += [made for one in observed if (made := _fire(rule, one, lasting, now)) is not None]
     return fired
 
 
@@ -55,8 +55,8 @@ def _end(alerts: Sequence[Alert], observed: Iterable[Observed], now: datetime) -
 
 
 def _lasts(alert: Alert, one: Observed | None) -> bool:
-    if one is None or (one.window and one.window != alert.window):
-        return False
+    if one is None or one.window:
+        return one is not None and one.window == alert.window  # within a period nothing that is used comes back
     rank = kinds.KINDS[alert.kind].rank
     return rank(one.threshold) >= rank(alert.threshold)
 

@@ -1,17 +1,13 @@
 """An alert as a letter: plain text, in the language of whoever gets it."""
 
-from typing import Final
-
 from django.conf import settings
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.utils import translation
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 from portal.alerts import words
 from portal.alerts.models import Alert
-
-PATIENCE_S: Final = 5
 
 
 def language_of(person: User, alert: Alert) -> str:
@@ -30,4 +26,4 @@ def letter(alert: Alert, person: User) -> EmailMessage:
         why %= {"holder": holder, "rule": words.rule_name_of(alert)}
         body = f"{title}\n\n{detail}\n\n{told}\n{words.url(alert)}\n\n-- \n{why}\n"
         subject = f"[Sekisho] {holder}: {' '.join(title.split())}"
-    return EmailMessage(subject, body, to=[person.email], connection=get_connection(timeout=PATIENCE_S))
+    return EmailMessage(subject, body, to=[person.email])

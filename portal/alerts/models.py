@@ -4,7 +4,7 @@ tenant None: the platform's. What fired, its notices and its deliveries are writ
 that is killed leaves all of it or nothing.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -27,13 +27,6 @@ URL_LENGTH: Final = 500
 ERROR_LENGTH: Final = 200
 
 
-class HeldQuerySet(models.QuerySet[models.Model]):
-    """Rows of a tenant, or with None those of the platform."""
-
-    def held_by(self, holder: Tenant | None) -> Self:
-        return self.filter(tenant=holder)
-
-
 class Webhook(models.Model):
     """Where alerts are posted to. Its secret signs them; at rest it is encrypted. old_secret: signs too, until old_until."""
 
@@ -46,8 +39,6 @@ class Webhook(models.Model):
     old_until = models.DateTimeField(null=True, blank=True, editable=False)
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = HeldQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["name"]
@@ -101,8 +92,6 @@ class AlertRule(models.Model):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = HeldQuerySet.as_manager()
-
     class Meta:
         ordering: ClassVar = ["kind", "name"]
         constraints: ClassVar = [
@@ -148,8 +137,6 @@ class Alert(models.Model):
     facts = models.JSONField()
     fired_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
-
-    objects = HeldQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["-fired_at", "-id"]
@@ -214,8 +201,6 @@ class Delivery(models.Model):
     next_at = models.DateTimeField()
     give_up_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
-
-    objects = HeldQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]

@@ -68,12 +68,11 @@ def keys(rules: Sequence[AlertRule], now: datetime) -> Found:
     ending = ApiKey.objects.filter(
         tenant__in=[rule.tenant_id for rule in rules], revoked_at=None, successor=None, expires_at__gt=now, expires_at__lte=soon
     )
-    by_tenant: dict[UUID, list[ApiKey]] = defaultdict(list)
+    by_tenant: dict[UUID | None, list[ApiKey]] = defaultdict(list)
     for key in ending.order_by("expires_at"):
         by_tenant[key.tenant_id].append(key)
     return {
-        rule.pk: [one for key in by_tenant.get(rule.tenant_id, ()) if (one := _ending(rule, key, now)) is not None]  # type: ignore[call-overload] # of a tenant
-        for rule in rules
+        rule.pk: [one for key in by_tenant[rule.tenant_id] if (one := _ending(rule, key, now)) is not None] for rule in rules
     }
 
 

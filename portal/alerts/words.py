@@ -43,6 +43,7 @@ ERRORS: Final[dict[str, Promise]] = {
     "mail": gettext_lazy("the mail server did not take it"),
     "no_mail": gettext_lazy("no mail server is configured"),
     "secret": gettext_lazy("the secret cannot be decrypted: rotate it"),
+    "unsaid": gettext_lazy("it could not be put into words: look into the worker's log"),
     "gone": gettext_lazy("the webhook is switched off"),
 }
 _OF: Final[dict[str, Promise]] = {
@@ -71,7 +72,7 @@ def thresholds(rule: AlertRule) -> str:
     first = values[0]
     if rule.kind == kinds.ERROR_RATE:
         facts = {"percent": first, "minutes": rule.minutes, "calls": whole(rule.least_calls)}
-        return _("%(percent)s %% or more within %(minutes)s minutes, of %(calls)s calls or more") % facts
+        return _("%(percent)s%% or more within %(minutes)s minutes, of %(calls)s calls or more") % facts
     if rule.kind == kinds.JOURNAL_LAG:
         return ngettext("after %(number)d second", "after %(number)d seconds", first) % {"number": first}
     return ngettext("after %(number)d minute", "after %(number)d minutes", first) % {"number": first} if first else _("at once")
@@ -84,13 +85,13 @@ def title(alert: Alert) -> str:
         named = {"limit": wording.in_words(facts["limit"]), "of": _whose(facts), "percent": alert.threshold}
         if alert.threshold >= 100:
             return _("Used up: %(limit)s (%(of)s)") % named
-        return _("%(percent)d %% used: %(limit)s (%(of)s)") % named
+        return _("%(percent)d%% used: %(limit)s (%(of)s)") % named
     if alert.kind == kinds.KEY_EXPIRY:
         named = {"name": facts["key"], "number": alert.threshold}
         told = ngettext("Key %(name)s ends within %(number)d day", "Key %(name)s ends within %(number)d days", alert.threshold)
         return told % named
     if alert.kind == kinds.ERROR_RATE:
-        return _("%(percent)s %% of calls failed") % {"percent": facts["percent"]}
+        return _("%(percent)s%% of calls failed") % {"percent": facts["percent"]}
     if alert.kind == kinds.BACKEND_DOWN:
         return _("Backend %(name)s is out") % {"name": facts["backend"]}
     return _("The ledger is behind")
@@ -105,7 +106,7 @@ def detail(alert: Alert, zone: ZoneInfo) -> str:
 def _of_limit(facts: dict[str, Any], zone: ZoneInfo) -> str:
     is_money = facts["limit"] == "money_per_month"
     used, most = (units(facts[name]) if is_money else whole(facts[name]) for name in ("used", "max"))
-    told = [_("%(used)s of %(max)s are used (%(percent)d %%).") % {"used": used, "max": most, "percent": facts["percent"]}]
+    told = [_("%(used)s of %(max)s are used (%(percent)d%%).") % {"used": used, "max": most, "percent": facts["percent"]}]
     if facts["is_refusing"]:
         told.append(_("Calls that do not fit it are refused."))
     elif facts["mode"] == "shadow":

@@ -70,13 +70,13 @@ class RuleForm(forms.Form):
             label = _("Tell me at") if kind.name == kinds.LIMIT else _("Tell me before it ends")
             self.fields["thresholds"] = _boxes(label, choices, error=_("Choose one or more."))
         else:
-            label, unit = _NUMBERS[kind.name]
+            asked, unit = _NUMBERS[kind.name]
             self.fields["threshold"] = forms.IntegerField(
-                label=label, help_text=unit, min_value=kind.low, max_value=kind.high, widget=_number(kind.low, kind.high)
+                label=asked, help_text=unit, min_value=kind.low, max_value=kind.high, widget=_number(kind.low, kind.high)
             )
         if kind.name == kinds.LIMIT:
-            choices = [(name, LIMITS[name]) for name in NAMES]
-            self.fields["limits"] = _boxes(_("Which limits"), choices, error=_("Choose one limit or more."))
+            named = [(name, LIMITS[name]) for name in NAMES]
+            self.fields["limits"] = _boxes(_("Which limits"), named, error=_("Choose one limit or more."))
         if kind.name == kinds.ERROR_RATE:
             low, high = kinds.MINUTES_MIN, kinds.MINUTES_MAX
             self.fields["minutes"] = forms.IntegerField(

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 from django import template
 
 from accounts.models import User
+from accounts.roles import Role
 from portal.alerts import bell, words
 from portal.alerts.models import Alert, AlertRule, Attempt, Delivery
 
@@ -40,7 +41,7 @@ def last_try(delivery: Delivery) -> Attempt | None:
 @register.filter
 def told_people(rule: AlertRule) -> list[str]:
     """Roles by their names, then people: with both at hand."""
-    roles = [str(label) for value, label in AlertRule.roles.field.base_field.choices if value in rule.roles]
+    roles = [str(label) for value, label in Role.choices if value in rule.roles]
     return [*roles, *sorted(person.email for person in rule.people.all())]
 
 

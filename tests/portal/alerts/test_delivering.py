@@ -55,7 +55,7 @@ def test_alert_reaches_the_webhook_and_its_signature_verifies(
     told = json.loads(got.body)
     delivery = Delivery.objects.get()
     assert (told["type"], told["tenant"], told["id"]) == ("alert.fired", "acme", str(delivery.pk))
-    assert told["text"] == "80 % used: Tokens per day (the whole tenant)"
+    assert told["text"] == "80% used: Tokens per day (the whole tenant)"
     assert told["alert"]["url"] == "https://sekisho.example/t/acme/limits/"
     assert (told["alert"]["threshold"], told["alert"]["unit"]) == (80, "percent")
     assert (got.headers[signing.DELIVERY], got.headers[signing.ATTEMPT]) == (str(delivery.pk), "1")
@@ -203,8 +203,8 @@ def test_no_secret_and_no_figure_reaches_a_log(
 @pytest.mark.parametrize(
     ("language", "subject", "line"),
     [
-        ("en", "80 % used: Tokens per day", "812 of 1,000 are used (81 %)."),
-        ("ja", "1 日あたりのトークン数の 80 % を使用", "1,000 のうち 812 を使用しました（81 %）。"),
+        ("en", "80% used: Tokens per day", "812 of 1,000 are used (81%)."),
+        ("ja", "1 日あたりのトークン数の 80% を使用", "1,000 のうち 812 を使用しました（81%）。"),
     ],
 )
 def test_letter_is_in_the_language_of_whoever_gets_it(
@@ -240,6 +240,19 @@ def test_a_mail_server_that_is_out_is_tried_again(limit_rule: AlertRule, acme_ow
     delivering.deliver()
     assert Attempt.objects.get().error == "mail"
     assert Delivery.objects.get().state == Delivery.State.WAITING
+
+
+def test_what_cannot_be_told_holds_nothing_else_up(
+    hooked: Hooked, limit_rule: AlertRule, receiver: Receiver, acme_owner: User, settings: Any
+) -> None:
+    settings.IS_MAIL_CONFIGURED = True
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"  # without the folder it wants
+    broken = fire(limit_rule, 100)
+    Alert.objects.filter(pk=broken.pk).update(facts={}, window="x")
+    fire(limit_rule, 80)
+    delivering.deliver()
+    assert set(Attempt.objects.values_list("error", flat=True)) == {"unsaid", "mail", ""}
+    assert len(receiver.got) == 1
 
 
 def test_old_alerts_go_and_open_ones_and_what_is_on_its_way_stay(
