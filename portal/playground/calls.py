@@ -7,7 +7,7 @@ the streams that are scarce, but turns.py bounds them. Nothing of a call is stor
 
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Final, Unpack
@@ -63,12 +63,14 @@ class Call:
         try:
             gateway.connect()
             self._socket = gateway.sock
+            self._go_on()
             self._socket.settimeout(self._left_s())
             gateway.request("POST", f"{_path()}/v1/chat/completions", body, headers)
             answer = gateway.getresponse()
         except (OSError, HTTPException) as error:
             raise Unreachable(type(error).__name__) from None
         self._answer = answer
+        self._go_on()
         self.status, self.reason = answer.status, answer.reason
         self.headers = [(name.lower(), value) for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP]
 
@@ -92,9 +94,17 @@ class Call:
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self.stop_watching()
+            try:
+                self._hang_up()
+            finally:
+                self._release()
+                self.stop_watching()  # last: it may end the greenlet that runs this
+
+    def _go_on(self) -> None:
+        """Unless the client went meanwhile: close() found nothing to end then, and is not called again."""
+        if self._is_closed:
             self._hang_up()
-            self._release()
+            raise Unreachable("ClientLeft")
 
     def _ended(self) -> StopIteration:
         self.close()
@@ -110,7 +120,8 @@ class Call:
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
         if self._answer is not None:
-            self._answer.close()
+            with suppress(RuntimeError):  # it is being read from in another greenlet, which is at its end now
+                self._answer.close()
         self._socket = self._answer = None
 
 
@@ -125,18 +136,23 @@ def begin(tenant: Tenant, person: User, body: bytes, environ: Mapping[str, Any],
         raise Busy
     call = Call(turn.release)
     try:
-        text = key_text.text_for(tenant, person, **by)
-        if not connection.in_atomic_block:
-            connection.close()  # back to its pool: an answer that runs holds none
         call.stop_watching = watch(dict(environ), call.close)
-        call.send(text, body)
+        call.send(_text(tenant, person, by), body)
         if call.status == 401:
             key_text.forget(tenant, person)
-            call.send(key_text.text_for(tenant, person, **by), body)
+            call.send(_text(tenant, person, by), body)
     except BaseException:
         call.close()
         raise
     return call
+
+
+@sensitive_variables("text")
+def _text(tenant: Tenant, person: User, by: By) -> str:
+    text = key_text.text_for(tenant, person, **by)
+    if not connection.in_atomic_block:
+        connection.close()  # back to its pool: an answer that runs holds none
+    return text
 
 
 def _connection() -> HTTPConnection:
@@ -151,5 +167,4 @@ def _path() -> str:
 
 def told(call: Call) -> dict[str, Any]:
     """How the gateway answered, as JSON for the page: what came before the body's bytes."""
-    headers: Sequence[tuple[str, str]] = call.headers
-    return {"status": call.status, "reason": call.reason, "headers": headers}
+    return {"status": call.status, "reason": call.reason, "headers": call.headers}

@@ -10,6 +10,7 @@ import requests
 from django.test import override_settings
 from playwright.sync_api import expect
 
+from accounts import issuing
 from accounts.models import ApiKey, Membership, Tenant, User
 from accounts.roles import Role
 from gateway.config import policies
@@ -120,6 +121,18 @@ def test_a_person_who_leaves_while_nothing_has_come_yet_stops_it_too(seen: Windo
     seen.open("/t/acme/")
     stand.until(lambda: bool(stand.events_of_acme()), "the call goes on")
     assert stand.events_of_acme()[0].outcome == "client_left"
+
+
+def test_a_key_that_an_admin_revoked_is_followed_by_another(seen: Window, stand: Stand, person: User) -> None:
+    ask(seen)
+    ended(seen, "Answered")
+    issuing.revoke(key_of(person), **BY)
+    publish()
+    expect(part(seen, "told")).to_contain_text("Output tokens")
+    ask(seen)
+    ended(seen, "Answered")
+    assert ApiKey.objects.filter(created_by=person, is_playground=True, revoked_at=None).count() == 1
+    assert seen.complaints == []
 
 
 def test_two_aliases_answer_side_by_side(seen: Window, stand: Stand) -> None:

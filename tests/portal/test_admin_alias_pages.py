@@ -211,6 +211,6 @@ def test_members_are_told_who_sets_limits(signed_in: SignedIn, general: ModelAli
 def test_many_take_as_few_queries(chief: Client, tiny: Deployment, acme: Tenant, django_assert_max_num_queries: Any) -> None:
     for number in range(60):
         row = ModelAlias.objects.create(tenant=acme, name=f"alias-{number}", deployment=tiny, canary=tiny)
-    for path, most in (("", 8), (f"{row.pk}/", 12), ("_new/?tenant=acme", 10)):
+    for path, most in (("", 9), (f"{row.pk}/", 12), ("_new/?tenant=acme", 10)):
         with django_assert_max_num_queries(most):
             assert chief.get(f"/admin/aliases/{path}").status_code == 200

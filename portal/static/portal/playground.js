@@ -151,6 +151,7 @@ async function answer(pane) {
   try {
     const body = new FormData(form);
     body.set("pane", pane.name);
+    for (const earlier of ["answer-a", "answer-b"]) body.delete(earlier);
     const reply = await fetch(form.dataset.call, { method: "POST", body, signal: control.signal, redirect: "error" });
     if (reply.status === 422) return form.submit(); // the page says at which field
     if (!reply.headers.has(ANSWERED)) return pane.complain(await problemOf(reply));
