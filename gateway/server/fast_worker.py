@@ -17,8 +17,8 @@ from gateway.upstream.receiver import GeventReceiver
 
 
 class FastWorker(GatewayWorker):
-    def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        rest: bytes | None = b""
+    def handle(self, listener: Any, client: Any, addr: Any, early: bytes = b"") -> None:
+        rest: bytes | None = early
         if isinstance(addr, tuple) and is_suited(self.cfg):
             client.setblocking(True)
             self.bound(client)

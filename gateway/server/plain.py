@@ -44,7 +44,7 @@ def is_suited(cfg: Any) -> bool:
 
 def constants(cfg: Any, server: tuple[Any, ...]) -> dict[str, Any]:
     """What all environs of a listener have in common. server: its address."""
-    return base_environ(cfg) | {
+    environ: dict[str, Any] = base_environ(cfg) | {
         "wsgi.multithread": True,
         "wsgi.url_scheme": "http",
         "SERVER_PROTOCOL": "HTTP/1.1",
@@ -54,6 +54,7 @@ def constants(cfg: Any, server: tuple[Any, ...]) -> dict[str, Any]:
         "QUERY_STRING": "",
         "HTTP_CONTENT_TYPE": "",  # under this name: see GatewayWorker.handle_request
     }
+    return environ
 
 
 def plain_request(data: bytes, shared: dict[str, Any], *, fields_max: int) -> PlainRequest | None:
