@@ -13,7 +13,6 @@ import secrets
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Final
 
 PREFIX: Final = "sk-sekisho-"
@@ -91,7 +90,7 @@ def matches(text: str, *, stored_digest: str, pepper_id: str, ring: Sequence[Pep
 
 
 def _hmac(pepper: Pepper, text: str) -> str:
-    return hmac.new(pepper.secret, text.encode("utf-8", "surrogatepass"), sha256).hexdigest()
+    return hmac.digest(pepper.secret, text.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def _checksum(body: str) -> str:

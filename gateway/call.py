@@ -1,9 +1,7 @@
 """Call: what is known of one request under /v1, from its first byte to its last. Ended exactly once."""
 
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 import structlog
@@ -47,7 +45,7 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_abort", "_lock", "_places", "alias", "attempts", "backend", "client_left", "client_request_id",
+        "__weakref__", "_abort", "_ending", "_places", "alias", "attempts", "backend", "client_left", "client_request_id",
         "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error",
         "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "masks",
         "metadata", "patience_s", "price", "principal", "prompt", "record", "request_id", "reservation", "retry_count", "rules",
@@ -94,7 +92,7 @@ class Call:
         self.stop_watching: Callable[[], None] = lambda: None
         self._abort: Callable[[], None] | None = None
         self._places: list[Place] = []
-        self._lock = threading.Lock()
+        self._ending = [None]  # whoever takes it out ends the call: that is one, whatever races
         metrics.IN_FLIGHT.inc()
 
     def hold(self, place: Place, abort: Callable[[], None]) -> None:
@@ -136,10 +134,11 @@ class Call:
 
     def end(self, *, status: int, outcome: Outcome, error_code: str | None = None, usage: Usage = NO_USAGE) -> None:
         """Write down how it ended. Only the first call counts: several ends may race when a client leaves."""
-        with self._lock:
-            if self.ended:
-                return
-            self.ended = True
+        try:
+            self._ending.pop()
+        except IndexError:
+            return
+        self.ended = True
         self.stop_watching()
         for place in self._places:
             place.release()
@@ -150,17 +149,17 @@ class Call:
         if self.is_probe:
             return
         tenant = self.principal.tenant.slug if self.principal else ""
-        metrics.CALLS.labels(tenant, self.alias, str(status), outcome).inc()
+        metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome).inc()
         _log.info("call", **self._line(status, outcome, error_code, usage, duration_ms))
         if self.principal is None or not self.is_metered:
             return
-        metrics.DURATION.labels(self.alias).observe(duration_ms / 1000)
+        metrics.of(metrics.DURATION, self.alias).observe(duration_ms / 1000)
         if self.first_token_ms is not None:
-            metrics.FIRST_TOKEN.labels(self.alias).observe(self.first_token_ms / 1000)
+            metrics.of(metrics.FIRST_TOKEN, self.alias).observe(self.first_token_ms / 1000)
         for kind in ("prompt", "cached", "completion"):
-            metrics.TOKENS.labels(tenant, self.alias, kind).inc(getattr(usage, f"{kind}_tokens"))
+            metrics.of(metrics.TOKENS, tenant, self.alias, kind).inc(getattr(usage, f"{kind}_tokens"))
         for decision in self.decisions:
-            metrics.POLICY_DECISIONS.labels(decision.policy, decision.action).inc()
+            metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action).inc()
         self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
 
     def event_so_far(self) -> UsageEvent:
@@ -198,7 +197,7 @@ class Call:
             end_user=self.end_user,
             metadata=self.metadata,
             cost_nano=cost_nano(self.price, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens),
-            price=asdict(self.price) if self.price else None,
+            price=prices_told(self.price) if self.price else None,
             reserved_tokens=self.reservation.tokens if self.reservation else 0,
             limits=[limit_seen(state) for state in self.limit_states] or None,
             clamped=self.is_clamped,
@@ -247,6 +246,10 @@ def decisions_told(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
         return [decision.to_dict() for decision in decisions]
     kept = sorted(decisions, key=lambda decision: ACTIONS.index(decision.action))[:DECISIONS_MAX]
     return [*(decision.to_dict() for decision in kept), {"more": len(decisions) - DECISIONS_MAX}]
+
+
+def prices_told(price: Price) -> dict[str, int]:
+    return {"prompt": price.prompt, "cached": price.cached, "completion": price.completion}
 
 
 def limit_seen(state: LimitState) -> dict[str, Any]:

@@ -40,13 +40,25 @@ _ASCII: Final = bytes(range(128))
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is quickly known of a request: bytes by kind, messages, and images or sounds (whose bytes are not counted)."""
+    """What is quickly known of a request: bytes by kind, messages, and images or sounds (whose bytes are not counted).
+
+    reference: see reference_tokens. kind: of the text that weighs most.
+    """
 
     ascii_bytes: int
     spaces: int
     non_ascii_bytes: int
     messages: int
     media: int = 0
+    # Asked for five times a call: reckoned once.
+    reference: float = field(init=False, repr=False, compare=False)
+    kind: Kind = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = _parts(self)
+        weight: Callable[[Kind], float] = parts.__getitem__
+        object.__setattr__(self, "kind", max(parts, key=weight))
+        object.__setattr__(self, "reference", sum(parts.values()) + TEMPLATE_TOKENS + MESSAGE_TOKENS * self.messages)
 
     @property
     def text_bytes(self) -> int:
@@ -61,7 +73,7 @@ def measure(body: bytes, *, messages: int, media: int = 0, media_bytes: int = 0)
 
 def reference_tokens(prompt: Prompt) -> float:
     """The figure that ratios refer to: about right for most vocabularies, and the same for ever."""
-    return sum(_parts(prompt).values()) + TEMPLATE_TOKENS + MESSAGE_TOKENS * prompt.messages
+    return prompt.reference
 
 
 def upper_bound_tokens(prompt: Prompt, ratio: float) -> int:
@@ -163,10 +175,8 @@ def _parts(prompt: Prompt) -> dict[Kind, float]:
 
 
 def _class_of(prompt: Prompt) -> tuple[Kind, bool]:
-    parts = _parts(prompt)
-    weight: Callable[[Kind], float] = parts.__getitem__
-    return max(parts, key=weight), _is_short(prompt)
+    return prompt.kind, _is_short(prompt)
 
 
 def _is_short(prompt: Prompt) -> bool:
-    return reference_tokens(prompt) < SHORT_TOKENS
+    return prompt.reference < SHORT_TOKENS

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 from zoneinfo import ZoneInfo
 
 Subject = Literal["key", "alias", "tenant"]
@@ -81,10 +81,11 @@ class _Named(_Limited, Protocol):
 
 
 class Bound(tuple[BoundLimit, ...]):
-    """The limits of one kind of call. Hashed once: what is found out about them is kept under it."""
+    """The limits of one kind of call. Hashed once. kept: what is found out about them, by whoever finds it out."""
 
     def __init__(self, limits: Iterable[BoundLimit]) -> None:
         self._hash = super().__hash__()
+        self.kept: dict[str, Any] = {}
 
     def __hash__(self) -> int:
         return self._hash

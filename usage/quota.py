@@ -6,14 +6,13 @@ Time is passed in: Unix seconds of the caller's clock. Every method raises Store
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import redis
 
 from usage.events import UsageEvent
-from usage.limits import PERIODIC, BoundLimit, period
+from usage.limits import PERIODIC, Bound, BoundLimit, period
 from usage.partitions import alive_key, base, journal_key, leases_key, partition, subject_key
 from usage.reservation import (
     COUNTED,
@@ -291,8 +290,17 @@ class _Places:
     forced: tuple[str | int, ...]
 
 
-@lru_cache(maxsize=4096)
 def _places(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
+    """Kept with the limits: a cache of its own would compare 18 of them, one by one, where they were read anew."""
+    if not isinstance(limits, Bound):
+        return _places_of(tenant_id, limits)
+    if (known := limits.kept.get(tenant_id)) is None:
+        known = limits.kept[tenant_id] = _places_of(tenant_id, limits)
+    place: _Places = known
+    return place
+
+
+def _places_of(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
     lives = _subjects(tenant_id, limits)
     counters = [_counter_key(tenant_id, bound) for bound in limits]
     lines = [f"c {live}\n" for live in lives]

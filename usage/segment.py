@@ -89,6 +89,11 @@ class Segment:
             self.confirmed_count += 1
             self.confirmed_s = now_s
 
+    def first_unconfirmed(self) -> int:
+        """Its index; of no record where there is none."""
+        index = self.confirmed.find(0)
+        return index if index >= 0 else len(self.ends)
+
     def keep(self) -> None:
         self.is_kept = True
         self.ends, self.confirmed, self.confirmed_count = array("I"), bytearray(), 0

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+import gevent
 import orjson
 import redis
 import structlog
@@ -46,6 +47,10 @@ ALARM_EVERY_S: Final = 60  # of all workers together
 _log = structlog.get_logger("usage")
 
 
+def _refuses(limits: Sequence[BoundLimit]) -> bool:
+    return any(bound.limit.mode == "enforce" for bound in limits)
+
+
 def is_resending(client: redis.Redis) -> bool:
     """Is a worker telling Redis what that missed or lost? Until then its counters hold too little. Raises RedisError."""
     return bool(client.zcount(RESENDING, time.time(), "+inf"))
@@ -57,6 +62,7 @@ class Settling:
     def __init__(self, client: redis.Redis, spool: Spool, local: LocalLimiter, line: "Line | None" = None) -> None:
         self._client = client
         self._quota = Quota(client, line)
+        self._waits = line is None  # with no loop there is nobody to do it later
         self._spool = spool
         self._local = local
         self._live: dict[str, Callable[[], Progress]] = {}
@@ -142,7 +148,12 @@ class Settling:
         self._live[request_id] = progress
 
     def settle(self, reservation: Reservation | None, event: UsageEvent) -> None:
-        """Count an ended call and journal its event: now if Redis answers, else as soon as it does. Never raises."""
+        """Count an ended call and journal its event: now if Redis answers, else as soon as it does. Never raises.
+
+        When this returns, the spool on this machine's disk has the event. A call under a limit that refuses waits until Redis
+        has it too, so that whoever calls next finds its slot and its tokens free. Of others nobody can tell: they do not wait
+        for that round trip, and what is on its way when the worker ends stop() sends.
+        """
         self._live.pop(event.request_id, None)
         if reservation is not None:
             self._local.settle(reservation, event, now_s=time.time())
@@ -150,10 +161,18 @@ class Settling:
             position = self._spool.append(orjson.dumps(event.to_dict()))
         except SpoolUnavailable as error:
             position = error.position
-        if self._is_out or not self._tell(reservation, event):
+        if self._is_out:
             self._owe(reservation)
+        elif self._waits or (reservation is not None and _refuses(reservation.limits)):
+            self._tell_or_owe(reservation, event, position)
         else:
+            gevent.spawn(self._tell_or_owe, reservation, event, position)
+
+    def _tell_or_owe(self, reservation: Reservation | None, event: UsageEvent, position: int) -> None:
+        if self._tell(reservation, event):
             self._spool.acknowledged(position)
+        else:
+            self._owe(reservation)
 
     def _tell(self, reservation: Reservation | None, event: UsageEvent) -> bool:
         try:

@@ -145,6 +145,8 @@ class Spool:
         for segment in list(self._segments.values()):
             first = segment.first_position
             end = before if before is not None and not segment.was_claimed else first + INDEX_MASK
+            if not segment.pending_count() or first + segment.first_unconfirmed() >= end:
+                continue  # nothing but what is on its way: the file, of megabytes, need not be read for that
             try:
                 for index, record in segment.unconfirmed():
                     if first + index >= end:

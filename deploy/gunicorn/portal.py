@@ -21,6 +21,7 @@ graceful_timeout = 30
 max_requests = 10_000
 max_requests_jitter = 1000
 
+http_parser = "python"  # the C parser lets obs-fold and bare LF through
 control_socket_disable = True  # its default path is per user: a second gunicorn would take it over
 accesslog = None
 errorlog = "-"

@@ -2,7 +2,7 @@
 
 import re
 import time
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
@@ -24,18 +24,23 @@ class ApiKeyAuthentication(BaseAuthentication):
     """Every refusal is the same InvalidApiKey; a store that is out is Overloaded, never a 401."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None]:
-        match = _BEARER.fullmatch(request.META.get("HTTP_AUTHORIZATION", ""))
-        if match is None:
-            raise InvalidApiKey
-        try:
-            principal = principal_of(match[1], client_address(request.META))
-        except StoreUnavailable:
-            raise Overloaded(retry_after_s=1) from None
-        lifecycle.note_use(principal.key.lookup_id)
-        return principal, None
+        return authenticated(request.META), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def authenticated(environ: dict[str, Any]) -> Principal:
+    """Who sends this request. Raises InvalidApiKey, Overloaded."""
+    match = _BEARER.fullmatch(environ.get("HTTP_AUTHORIZATION", ""))
+    if match is None:
+        raise InvalidApiKey
+    try:
+        principal = principal_of(match[1], client_address(environ))
+    except StoreUnavailable:
+        raise Overloaded(retry_after_s=1) from None
+    lifecycle.note_use(principal.key.lookup_id)
+    return principal
 
 
 def principal_of(text: str, address: str) -> Principal:

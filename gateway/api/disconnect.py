@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
-from gevent.socket import wait_read
 
 _POLL_S: Final = 0.25
+_READABLE: Final = 1  # libev's EV_READ
 # include/net/tcp_states.h: the peer may still read from us in these; every other state means that it has ended.
 _TCP_ESTABLISHED: Final = 1
 
@@ -22,13 +22,46 @@ def watch(environ: dict[str, Any], on_gone: Callable[[], None]) -> Callable[[], 
     client = environ.get("gunicorn.socket")
     if client is None:
         return lambda: None
-    watcher = gevent.spawn(_run, client, on_gone)
-    return lambda: watcher.kill(block=False)
+    return _Watch(client, on_gone).stop
+
+
+class _Watch:
+    """Costs nothing but a watcher of the loop until the client says something: a greenlet that waits cost a call 5 % of its
+    CPU time (2026-11)."""
+
+    __slots__ = ("_client", "_follower", "_on_gone", "_readable")
+
+    def __init__(self, client: Any, on_gone: Callable[[], None]) -> None:
+        self._client = client
+        self._on_gone = on_gone
+        self._follower: Any = None
+        self._readable: Any = None
+        if (descriptor := client.fileno()) < 0:
+            self._follow()
+            return
+        self._readable = gevent.get_hub().loop.io(descriptor, _READABLE)
+        self._readable.start(self._follow)
+
+    def stop(self) -> None:
+        """Before the socket is closed. Once more is harmless."""
+        self._unwatch()
+        if self._follower is not None:
+            self._follower.kill(block=False)
+
+    def _follow(self) -> None:
+        """In the loop, which must not wait: something has come, a further request or the end."""
+        self._unwatch()
+        self._follower = gevent.spawn(_run, self._client, self._on_gone)
+
+    def _unwatch(self) -> None:
+        if self._readable is not None:
+            self._readable.stop()
+            self._readable.close()
+            self._readable = None
 
 
 def _run(client: Any, on_gone: Callable[[], None]) -> None:
     with contextlib.suppress(OSError, ValueError):
-        wait_read(client.fileno())
         while _is_there(client):
             # Bytes of a further request lie in front of a FIN that may follow: reading cannot show it, the state can.
             gevent.sleep(_POLL_S)

@@ -10,17 +10,19 @@ from typing import Any, Final
 import gevent
 import orjson
 from django.conf import settings
+from django.http import HttpRequest
 from gunicorn.http.errors import ParseException
 from rest_framework.request import Request
 
 from gateway.exceptions import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from gateway.server.reply import SizedInput
 
 # 4,096 messages with tool calls hold 30,000. What more cost is not bytes: 20 MiB of [] kept the decoder busy for 5 s.
 MAX_VALUES: Final = 50_000
 _STEP_BYTES: Final = 64 * 1024
 
 
-def read_json_object(request: Request) -> dict[str, Any]:
+def read_json_object(request: HttpRequest | Request) -> dict[str, Any]:
     """The body as a JSON object.
 
     Numbers are ints or floats, text is valid Unicode (orjson refuses NaN, lone surrogates and anything but UTF-8). Where
@@ -53,8 +55,11 @@ def read_body(environ: dict[str, Any]) -> bytes:
     length = int(declared) if declared else None  # the server refused what is no number
     if length is not None and length > limit:
         raise _too_large(limit)
+    stream = environ["wsgi.input"]
+    if isinstance(stream, SizedInput) and (whole := stream.whole()) is not None:
+        return whole
     try:
-        body = _joined(_received(environ["wsgi.input"]), limit)
+        body = _joined(_received(stream), limit)
     except gevent.Timeout:
         raise InvalidRequest(details=[_detail("The body did not arrive in time.")], closes_connection=True) from None
     except (ParseException, OSError):

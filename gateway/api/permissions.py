@@ -14,7 +14,12 @@ class HasScope(BasePermission):
     """The key bears the view's `required_scope`; a view without one lets nobody in."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        scope: str | None = getattr(view, "required_scope", None)
-        if scope is None or not cast("Principal", request.user).has_scope(scope):
-            raise InsufficientScope(getattr(view, "scope_refusal", None))
+        require_scope(cast("Principal", request.user), view)
         return True
+
+
+def require_scope(principal: Principal, view: APIView) -> None:
+    """Raises InsufficientScope."""
+    scope: str | None = getattr(view, "required_scope", None)
+    if scope is None or not principal.has_scope(scope):
+        raise InsufficientScope(getattr(view, "scope_refusal", None))

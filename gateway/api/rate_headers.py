@@ -10,8 +10,10 @@ from usage.reservation import LimitState
 def rate_headers(states: Sequence[LimitState]) -> dict[str, str]:
     """Three headers for requests and three for tokens, each of the enforced limit with the smallest share left."""
     headers: dict[str, str] = {}
-    requests = tightest(state for state in states if state.bound.limit.name == "requests_per_minute")
-    tokens = tightest(state for state in states if state.bound.limit.name in TOKEN_NAMES)
+    if not states:
+        return headers
+    requests = tightest([state for state in states if state.bound.limit.name == "requests_per_minute"])
+    tokens = tightest([state for state in states if state.bound.limit.name in TOKEN_NAMES])
     for kind, state in zip(RATE_KINDS, (requests, tokens), strict=True):
         if state is not None:
             headers[rate_limit("limit", kind)] = str(state.bound.limit.max)

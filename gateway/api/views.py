@@ -4,21 +4,22 @@ import sys
 from typing import Any, ClassVar, cast
 
 import orjson
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts import scopes
 from gateway.api import cors
-from gateway.api.authentication import ApiKeyAuthentication
+from gateway.api.authentication import ApiKeyAuthentication, authenticated
 from gateway.api.chat_request import validate
+from gateway.api.direct import Answer
 from gateway.api.disconnect import watch
 from gateway.api.errors import handle_exception, render, to_gateway_error
 from gateway.api.languages import preferred_language
 from gateway.api.negotiation import IgnoreAccept
 from gateway.api.parsers import read_json_object
-from gateway.api.permissions import HasScope
+from gateway.api.permissions import HasScope, require_scope
 from gateway.api.rate_headers import rate_headers
 from gateway.api.response_headers import CLAMPED, DROPPED_PARAMS
 from gateway.call import Call
@@ -47,12 +48,19 @@ class GatewayView(APIView):
         """A wrong method and a preflight are answered before the key is asked for."""
         call: Call = request.call  # type: ignore[attr-defined]
         call.endpoint = self.endpoint
+        if request.method not in self.allowed_methods:
+            return self.without_a_key(request)
+        return self.with_a_key(call, request, *args, **kwargs)
+
+    def without_a_key(self, request: HttpRequest) -> HttpResponse:
         allowed = ", ".join(self.allowed_methods)
         if request.method == "OPTIONS":
             return cors.preflight(request, allowed)
-        if request.method not in self.allowed_methods:
-            error = MethodNotAllowed(f"This method is not allowed here; allowed: {allowed}.", headers={"allow": allowed})
-            return render(error, request)
+        error = MethodNotAllowed(f"This method is not allowed here; allowed: {allowed}.", headers={"allow": allowed})
+        return render(error, request)
+
+    def with_a_key(self, call: Call, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """DRF's own dispatch: authentication, scope, handler."""
         return super().dispatch(request, *args, **kwargs)
 
     def perform_authentication(self, request: Request) -> None:
@@ -71,23 +79,36 @@ class GatewayView(APIView):
 
 
 class ChatCompletions(GatewayView):
+    """The hot path: reached from direct.py, without Django's handler. It keeps no state: one serves all calls."""
+
     endpoint = "chat.completions"
     required_scope = scopes.CHAT
+    allowed_methods = ("POST",)  # type: ignore[assignment]  # asked for with each call
+
+    def with_a_key(self, call: Call, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """As DRF's dispatch does it, without its Request, negotiation and throttles: they decide nothing here."""
+        try:
+            call.principal = authenticated(request.META)
+            require_scope(call.principal, self)
+            return self.answer(call, call.principal, request)
+        except Exception as error:  # noqa: BLE001 - the edge of a view, as in DRF's dispatch
+            return render(to_gateway_error(error, []), request)
 
     def post(self, request: Request) -> HttpResponseBase:
-        call = call_of(request)
+        return self.answer(call_of(request), principal_of(request), request)
+
+    def answer(self, call: Call, principal: Principal, request: HttpRequest | Request) -> HttpResponseBase:
         call.is_metered = True
         wanted = validate(read_json_object(request))
         call.stop_watching = watch(request.META, call.abandon)
-        answer = complete(call, principal_of(request), wanted)
+        answer = complete(call, principal, wanted)
         if isinstance(answer, Relay):
-            response: HttpResponseBase = StreamingHttpResponse(answer, content_type="text/event-stream; charset=utf-8")
+            response = Answer(answer, "text/event-stream; charset=utf-8")
             response["cache-control"] = "no-cache, no-transform"
             response["x-accel-buffering"] = "no"
         else:
-            response = HttpResponse(answer, content_type="application/json")
-        for name, value in rate_headers(call.limit_states).items():
-            response[name] = value
+            response = Answer(answer, "application/json")
+        response.headers.update(rate_headers(call.limit_states))
         if call.is_clamped:
             response[CLAMPED] = "max_tokens"
         if call.dropped_params:

@@ -6,10 +6,8 @@ connection's next request is in doubt, the connection ends with the answer; othe
 """
 
 import contextlib
-import re
 import socket
 from datetime import datetime
-from ipaddress import IPv6Address
 from math import inf
 from typing import Any, Final
 
@@ -28,6 +26,7 @@ from gunicorn.http.wsgi import create
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.server.refusals import refusal
+from gateway.server.strictness import head_problem
 
 # A client that does not read its answer is dropped after this; without it, it would block its greenlet for ever.
 CLIENT_STALL_MS: Final = 30_000
@@ -37,13 +36,6 @@ LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 32 * 1024 * 1024
 # An unread body of known length that is no larger is read over: a refused request costs no new connection.
 SKIP_BYTES: Final = 64 * 1024
-
-_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9.])?"
-_HOST: Final = re.compile(rf"(?:{_NAME}|\[(?P<ipv6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{1,5}}))?")
-_CONTROL: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
-_SINGLE: Final = frozenset(
-    {"AUTHORIZATION", "HOST", "CONTENT-TYPE", "CONTENT-ENCODING", "CONTENT-LENGTH", "TRANSFER-ENCODING", "ORIGIN"}
-)
 
 _log = structlog.get_logger("gateway")
 
@@ -56,8 +48,13 @@ class FairSocket(gevent.socket.socket):  # type: ignore[misc]  # gevent ships no
     """Gives the loop a turn after each read: bytes that are there already are read without waiting, and one client that
     never pauses (a body in chunks of one byte: 80 s) would be the only one served."""
 
+    early = b""
+
     def recv(self, *args: Any) -> bytes:
-        data: bytes = super().recv(*args)
+        if self.early and len(args) == 1:  # not a peek, which asks for what the client sends now
+            data, self.early = self.early[: args[0]], self.early[args[0] :]
+        else:
+            data = super().recv(*args)
         gevent.sleep(0)
         return data
 
@@ -70,11 +67,17 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         lifecycle.begin_stop()
         super().handle_exit(sig, frame)
 
-    def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        client = FairSocket(client.family, client.type, client.proto, fileno=client.detach())
+    def handle(self, listener: Any, client: Any, addr: Any, early: bytes = b"") -> None:
+        """early: what was read of the connection already."""
+        bounded = FairSocket(client.family, client.type, client.proto, fileno=client.detach())
+        bounded.early = early
+        self.bound(bounded)
+        super().handle(listener, bounded, addr)
+
+    def bound(self, client: Any) -> None:
+        """A client that does not read must end by itself."""
         with contextlib.suppress(OSError):  # a unix socket has no TCP options
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CLIENT_STALL_MS)
-        super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request; raises StopIteration when the connection is to end. After AsyncWorker.handle_request."""
@@ -129,51 +132,6 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no ty
         with contextlib.suppress(OSError):
             client.sendall(refusal(status, reason))
             linger(client)
-
-
-def head_problem(req: Any) -> str | None:
-    """What is wrong with a parsed head, in words for the client; None when it may be served."""
-    if req.version > (1, 1):  # gunicorn takes all of 1.x, and would answer in the client's version
-        return "The HTTP version must be 1.1 or 1.0."
-    seen: dict[str, str] = {}
-    for name, value in req.headers:
-        if name in _SINGLE and name in seen:
-            return f"More than one {name.title()} header."
-        seen[name] = value
-    coding = seen.get("TRANSFER-ENCODING")
-    if coding is not None and coding.strip().lower() != "chunked":
-        return "Transfer-Encoding must be chunked."
-    host = seen.get("HOST")
-    if host is None and req.version >= (1, 1):
-        return "The Host header is missing."
-    if host is not None and not is_host(host):
-        return "The Host header is malformed."
-    return target_problem(req, host)
-
-
-def is_host(text: str) -> bool:
-    """Is `text` a host's name or address, perhaps with a port, and nothing besides?"""
-    match = _HOST.fullmatch(text)
-    if match is None or int(match["port"] or 0) > 65_535:
-        return False
-    try:
-        IPv6Address(match["ipv6"] or "::")
-    except ValueError:
-        return False
-    return True
-
-
-def target_problem(req: Any, host: str | None) -> str | None:
-    """A target is a path, or an absolute URI of the host that the Host header names; `*` and others are not served."""
-    if "#" in req.uri or _CONTROL.search(req.path):
-        return "The request target must not hold a fragment or control characters."
-    if req.uri.startswith("/"):
-        return None
-    scheme, separator, rest = req.uri.partition("://")
-    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
-    if separator and scheme.lower() in ("http", "https") and host is not None and authority.lower() == host.lower():
-        return None
-    return "The request target must be a path on this host."
 
 
 def wants_close(environ: dict[str, Any]) -> bool:

@@ -25,6 +25,8 @@ _BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
 _HEAD: Final = re.compile(rb'data: \{"id":"[^"\\]*",("object":"[^"\\]*","created":)(\d+),"model":"[^"\\]*",("choices":\[\{)')
 # None of these can stand inside a JSON string, where a quote is never bare: they are keys wherever they are found.
 _USAGE_AFTER_CHOICES: Final = b'}],"usage":{'
+_END_OF_CHOICES: Final = b"}]}"
+_KEY_AFTER_LIST: Final = b'}],"'
 _UNFINISHED: Final = b'"finish_reason":null'
 _ABORTED: Final = b'"finish_reason":"abort"'
 _FIELDS: Final = frozenset({b"", b"data", b"event", b"id", b"retry"})  # a comment's name is empty
@@ -114,6 +116,8 @@ class EventRewriter:
             return self._rebuild(event)
         # Behind the choices stands a flat usage and nothing else: no key is left that must be hidden.
         choices, found, usage = event.rpartition(_USAGE_AFTER_CHOICES)
+        if not found and self._ends_with_choices(event):
+            return _CONTENT, self._shown_head + event[self._head_bytes :] + BLANK_LINE
         if not found or usage.find(b"}") != len(usage) - 2:
             return self._rebuild(event)
         if choices.rfind(_UNFINISHED) < 0 and _ABORTED in choices:
@@ -121,6 +125,15 @@ class EventRewriter:
         if self._shows_running_usage:
             return _CONTENT, self._shown_head + event[self._head_bytes :] + BLANK_LINE
         return _CONTENT, self._shown_head + choices[self._head_bytes :] + b"}]}\n\n"
+
+    def _ends_with_choices(self, event: bytes) -> bool:
+        """As of servers that tell no running usage: one line, nothing stands behind the choices, and none was aborted.
+
+        A list of objects that another key follows, be it of tool calls, is left to the parse path.
+        """
+        if not event.endswith(_END_OF_CHOICES) or b"\n" in event or b"\r" in event or _ABORTED in event:
+            return False
+        return event.find(_KEY_AFTER_LIST, self._head_bytes) < 0
 
     def usage_event(self, usage: "Usage") -> bytes:
         """The last event of a stream that we end ourselves: what the backend was not asked for any more."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import orjson
 import pytest
 import redis
@@ -17,6 +18,7 @@ from usage import settling as settling_module
 from usage.degraded import LocalLimiter
 from usage.events import UsageEvent
 from usage.limits import BoundLimit
+from usage.line import Line
 from usage.partitions import journal_key, leases_key, partition
 from usage.quota import Quota
 from usage.reservation import Progress, Refusal, Reservation, skeleton
@@ -280,6 +282,37 @@ def test_calls_that_end_while_counters_are_restored_are_told_right_after(worker:
     look(worker)
     assert journaled(client) == [call.request_id]
     assert standing(client)[0] == (100, 100)
+
+
+@pytest.fixture
+def looping(client: redis.Redis, tmp_path: Path) -> Settling:
+    """A worker with a loop, as the gateway's are."""
+    line = Line(client, timeout_s=20)
+    return met(Settling(client, Spool(tmp_path / "looping", max_bytes=2**20), LocalLimiter(1, max_s=60), line))
+
+
+def test_a_call_that_no_limit_could_refuse_does_not_wait_for_redis(looping: Settling, client: redis.Redis) -> None:
+    looping.settle(None, ended(request_id := str(uuid7())))
+    assert looping._spool.state().pending_lines == 1
+    assert journaled(client) == []
+    while looping._spool.state().pending_lines:
+        gevent.sleep(0.01)
+    assert journaled(client) == [request_id]
+
+
+def test_a_call_under_a_limit_that_refuses_is_settled_at_once(looping: Settling, client: redis.Redis) -> None:
+    held = admitted(looping)
+    looping.settle(held, ended(held.request_id))
+    assert looping._spool.state().pending_lines == 0
+    assert journaled(client) == [held.request_id]
+
+
+def test_what_is_on_its_way_when_the_worker_ends_is_sent(looping: Settling, client: redis.Redis) -> None:
+    ids = [str(uuid7()) for _ in range(250)]
+    for request_id in ids:
+        looping.settle(None, ended(request_id))
+    assert looping.stop() == 0
+    assert sorted(set(journaled(client))) == sorted(ids)
 
 
 def test_more_is_owed_than_is_remembered(

@@ -1,4 +1,4 @@
-"""The worker's own strictness: what HTTP it refuses, in which words, and when it ends the connection."""
+"""The worker's own strictness, in both of its loops: what HTTP it refuses, in which words, and when it ends the connection."""
 
 import json
 import socket
@@ -8,16 +8,17 @@ import gevent
 import gevent.socket
 import pytest
 
-from gateway.server.worker import FairSocket, is_host
+from gateway.server.strictness import is_host
+from gateway.server.worker import FairSocket
 from tests import processes
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: sekisho.test\r\n"
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: sekisho.test\r\nContent-Type: application/json\r\n"
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Gateway]:
-    with processes.gateway(tmp_path_factory.mktemp("worker")) as started:
+@pytest.fixture(scope="module", params=["true", "false"], ids=["fast loop", "stock loop"])
+def running(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[processes.Gateway]:
+    with processes.gateway(tmp_path_factory.mktemp("worker"), SEKISHO_FAST_HTTP=request.param) as started:
         yield started
 
 

@@ -198,6 +198,37 @@ def test_running_events_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
         rewrite(final)
 
 
+def test_events_without_running_usage_are_not_parsed_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = [content_event(text, **more) for text in ("a", "}]", '"') for more in ({}, {"finish_reason": "stop"})]
+    expected = [json.loads(one.removeprefix(b"data: ")) | {"id": COMPLETION_ID, "model": ALIAS} for one in stream]
+    monkeypatch.setattr(sse, "_chat_event", pytest.fail)
+    rewrite = rewriter().rewrite
+    shown = [rewrite(one.removesuffix(b"\n\n")) for one in stream]
+    assert [kind for kind, _ in shown] == [EventKind.CONTENT] * len(stream)
+    assert [json.loads(one.removeprefix(b"data: ")) for _, one in shown] == expected
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b',"system_fingerprint":"vllm-1","more":[{"a":1}]}',
+        b',"more":[{"a":1}],"system_fingerprint":"vllm-1"}',
+        b'}\ndata: {"error":[{"a":1}]}',
+        b'}\revent: error\rdata: {"error":[{"a":1}]}',
+    ],
+)
+def test_what_stands_behind_the_choices_is_looked_at(behind: bytes) -> None:
+    rewrite = rewriter().rewrite
+    plain = content_event("a").removesuffix(b"\n\n")
+    rewrite(plain)
+    try:
+        _, shown = rewrite(plain.removesuffix(b"}") + behind)
+    except UpstreamError:
+        return
+    assert b"vllm-1" not in shown
+    assert b"error" not in shown
+
+
 @pytest.mark.parametrize("key", ["system_fingerprint", "kv_transfer_params", "ec_transfer_params"])
 @pytest.mark.parametrize("place", ["before usage", "behind usage", "behind choices alone"])
 def test_what_names_the_backend_is_hidden_wherever_it_stands(key: str, place: str) -> None:
