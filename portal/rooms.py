@@ -48,6 +48,7 @@ OF_THE_PLATFORM: Final = (
     Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
     Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
     Room("admin_monthly", _("Monthly reports"), "receipt-text", "e", ("admin_monthly",)),
+    Room("admin_reconciliation", _("Reconciliation"), "scale", "r", ("admin_reconciliation",)),
     Room("admin_policies", _("Policies"), "shield-check", "p", ("admin_policies", "admin_policy")),
     Room("admin_audit", _("Audit"), "scroll-text", "h", ("admin_audit",)),
     Room("admin_access", _("Access"), "shield-user", "c", ("admin_access",)),

@@ -71,6 +71,8 @@ OF_THE_PLATFORM: Final[dict[str, Promise]] = {
     "backend.drained": _("Backend taken out of service"),
     "backend.resumed": _("Backend put back into service"),
     "backend.deleted": _("Backend deleted"),
+    "usage.drifted": _("Usage differs between the books"),
+    "usage.reconciliation_asked": _("Comparison of the books asked for"),
     "deployment.created": _("Deployment created"),
     "deployment.changed": _("Deployment changed"),
     "deployment.deleted": _("Deployment deleted"),

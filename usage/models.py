@@ -1,7 +1,7 @@
 """The usage tables: the ledger, and the rollups that every report is answered from.
 
 They carry names and ids, no foreign keys: usage outlives the tenant, key or alias it tells of. Written by ledger.post,
-rollups.realign and retention alone.
+rollups.realign and retention alone. Beside them: what the backends counted themselves, and what reconciliations found.
 """
 
 from typing import ClassVar
@@ -119,3 +119,53 @@ class ReportingZone(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tenant_id} {self.time_zone}"
+
+
+class BackendReading(models.Model):
+    """What a backend's own counters said when they were last read; from it and the next one comes a BackendHour."""
+
+    backend = models.TextField(primary_key=True)
+    read_at = models.DateTimeField()
+    started_s = models.FloatField(null=True)  # of its process, Unix seconds; null: it does not say
+    prompt_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    requests = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.read_at}"
+
+
+class BackendHour(models.Model):
+    """What a backend counted in an hour of UTC, as far as it was read: covered_s of the hour's 3600 seconds.
+
+    resets: how often its process was another one than at the reading before; what it counted in between is lost.
+    """
+
+    pk = models.CompositePrimaryKey("backend", "starts_at")
+    backend = models.TextField()
+    starts_at = models.DateTimeField()
+    prompt_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    requests = models.BigIntegerField()
+    covered_s = models.IntegerField()
+    resets = models.IntegerField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["starts_at"], name="usage_backend_hour_time")]
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.starts_at}"
+
+
+class Reconciliation(models.Model):
+    """What a run of usage.reconcile found. drifts: how many; first: those of them that are told, as JSON of a Drift."""
+
+    ran_at = models.DateTimeField(primary_key=True)
+    day = models.DateField()
+    tenants = models.IntegerField()
+    counters = models.IntegerField()
+    drifts = models.IntegerField()
+    first = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.drifts}"

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from accounts.models import Tenant
 from usage import months, rollups
-from usage.models import ReportingZone
+from usage.models import BackendHour, ReportingZone
 from usage.rollups import TABLES, zone_named
 from usage.spans import at, floor_s, next_s
 
@@ -35,6 +35,7 @@ def enforce(now: datetime) -> Removed:
     kept_days = dict(Tenant.objects.values_list("pk", "usage_retention_days"))
     longest_days = max(kept_days.values(), default=NO_TENANT_KEPT_DAYS)
     dropped = months.drop_before(now - timedelta(days=longest_days + 1))
+    BackendHour.objects.filter(starts_at__lt=now - timedelta(days=longest_days)).delete()
     records = rollups = 0
     for tenant_id, zone in ReportingZone.objects.values_list("tenant_id", "time_zone"):
         days = kept_days.get(tenant_id, longest_days)

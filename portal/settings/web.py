@@ -145,6 +145,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(seconds=30),
         "options": {"expires": 30},
     },
+    "count-backends": {
+        "task": "gateway.tasks.count_backends",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
     "post-journal": {
         "task": "usage.tasks.post_journal",
         "schedule": timedelta(seconds=1),
