@@ -32,6 +32,10 @@ class UsageRecord(models.Model):
     first_token_ms = models.IntegerField(null=True)
     duration_ms = models.IntegerField()
     queue_ms = models.IntegerField()
+    # Of the gateway's own time, microseconds; null: not reached, or told by an older release.
+    auth_us = models.IntegerField(null=True)
+    policy_us = models.IntegerField(null=True)
+    admission_us = models.IntegerField(null=True)
     part = models.SmallIntegerField()
     status = models.SmallIntegerField()
     attempts = models.SmallIntegerField()
@@ -66,14 +70,15 @@ class UsageRecord(models.Model):
 
 
 class Rollup(models.Model):
-    """Totals of one span of time for one key, alias, backend, HTTP status and ending.
+    """Totals of one span of time for one key, alias, backend, HTTP status, ending, and answers that were streamed or not.
 
     requests: calls; a correction adds tokens and cost alone. errors, refused, blocked: how many of them ended so.
-    ending: see usage.events.ending; "" where rows of an older release had not told them apart.
+    ending: see usage.events.ending. stream: yes or no. Both "" where rows of an older release had not told them apart.
+    busy_ms: for how long calls ran within the span, added up: in the minutes they ran in, not only where they began.
     durations, first_tokens: histograms in the buckets of usage.histograms; of calls that were not refused.
     """
 
-    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending")
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending", "stream")
     tenant_id = models.UUIDField()
     starts_at = models.DateTimeField()
     key_id = models.UUIDField()
@@ -81,6 +86,7 @@ class Rollup(models.Model):
     backend = models.TextField()
     status = models.SmallIntegerField()
     ending = models.TextField()
+    stream = models.TextField()
     requests = models.BigIntegerField()
     errors = models.BigIntegerField()
     refused = models.BigIntegerField()
@@ -89,6 +95,7 @@ class Rollup(models.Model):
     cached_tokens = models.BigIntegerField()
     completion_tokens = models.BigIntegerField()
     cost_nano = models.BigIntegerField()
+    busy_ms = models.BigIntegerField()
     durations = ArrayField(models.IntegerField(), size=histograms.SIZE)
     first_tokens = ArrayField(models.IntegerField(), size=histograms.SIZE)
 
@@ -109,6 +116,41 @@ class HourRollup(Rollup):
 
 class DayRollup(Rollup):
     """Days in the tenant's reporting zone; of 23 or 25 hours where summer time begins or ends."""
+
+
+class Label(models.Model):
+    """Totals of one span for one end user or one tag (name=value of metadata), up to a bound: see usage.labels.
+
+    kind: end_user or tag. label "": all those together for which there was no room.
+    """
+
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "kind", "label")
+    tenant_id = models.UUIDField()
+    starts_at = models.DateTimeField()
+    kind = models.TextField()
+    label = models.TextField()
+    requests = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    refused = models.BigIntegerField()
+    blocked = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.starts_at} {self.kind} {self.label}"
+
+
+class HourLabel(Label):
+    """Hours as those of HourRollup."""
+
+
+class DayLabel(Label):
+    """Days as those of DayRollup."""
 
 
 class ReportingZone(models.Model):

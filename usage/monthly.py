@@ -9,9 +9,10 @@ from django.db import connection
 
 from accounts.models import Tenant
 from usage.models import DayRollup, ReportingZone
-from usage.rollups import SUMS, zone_named
+from usage.rollups import zone_named
 from usage.series import Asked, Sums, table, zone_of
 from usage.spans import at, floor_s, next_s
+from usage.totals import ANY, SUMS
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -87,7 +88,7 @@ def month_of_all(month: Month) -> dict[UUID, Sums]:
             SELECT tenant_id, {", ".join(f"sum({name})::bigint" for name in SUMS)}
             FROM unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[]) AS wanted (id, starts, ends)
                 JOIN usage_dayrollup ON tenant_id = id AND starts_at >= starts AND starts_at < ends
-            GROUP BY tenant_id
+            GROUP BY tenant_id HAVING {ANY}
             """,  # noqa: S608 - own names
             [[pk for pk, _ in zones], [start for start, _ in bounds], [end for _, end in bounds]],
         )

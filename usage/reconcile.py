@@ -18,9 +18,10 @@ from usage.models import Reconciliation, ReportingZone
 from usage.partitions import PARTITIONS, base
 from usage.quota import CountersLost, Quota
 from usage.retention import MINUTES_KEPT_DAYS
-from usage.rollups import SUMS, TABLES, zone_named
+from usage.rollups import TABLES, zone_named
 from usage.spans import Span, at, floor_s, next_s
 from usage.store import connect
+from usage.totals import SUMS
 
 MONTHLY: Final = ("tokens_per_month", "money_per_month")
 RUNS_KEPT: Final = 400

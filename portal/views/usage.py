@@ -16,14 +16,16 @@ from django.utils import timezone
 from accounts.models import Tenant
 from accounts.roles import Action
 from portal.access import operator, require
+from portal.behind import Calls, between
 from portal.breakdown import COLUMNS, HEAD, board, lines_of
 from portal.forms.usage import AllUsageFilter, UsageFilter
 from portal.measures import MEASURES
 from portal.spreadsheet import lines
 from usage.models import ReportingZone
-from usage.series import Asked, Dimension, zone_of
+from usage.series import Asked, zone_of
 
 ROWS_PER_PAGE: Final = 50
+CALLS_FILTERS: Final = ("alias", "key", "ending", "status", "stream", "end_user", "tag")
 
 
 @require(Action.VIEW)
@@ -39,7 +41,7 @@ def download(request: HttpRequest, tenant: Tenant, kind: str) -> HttpResponseBas
     form = UsageFilter(request.GET, tenant=tenant, zone=zone_of(tenant), now=timezone.now())
     if not form.is_valid():
         return redirect(f"{reverse('usage', args=[tenant.slug])}?{request.GET.urlencode()}")
-    return _file(form.asked((str(tenant.pk),)), form.dimension, kind, tenant.slug)
+    return _file(form.asked((str(tenant.pk),)), form, kind, tenant.slug)
 
 
 @operator()
@@ -54,12 +56,13 @@ def download_of_all(request: HttpRequest, kind: str) -> HttpResponseBase:
     form = AllUsageFilter(request.GET, tenant=None, zone=ZoneInfo(settings.TIME_ZONE), now=timezone.now())
     if not form.is_valid():
         return redirect(f"{reverse('admin_usage')}?{request.GET.urlencode()}")
-    return _file(form.asked(_all(form)), form.dimension, kind, "all")
+    return _file(form.asked(_all(form)), form, kind, "all")
 
 
 def _page(request: HttpRequest, form: UsageFilter, tenant_ids: tuple[str, ...], context: dict[str, Any]) -> HttpResponse:
     sort = request.GET.get("sort", "")
-    found = board(form, tenant_ids, sort=sort) if form.is_valid() else None
+    tenant = context.get("tenant")
+    found = board(form, tenant_ids, sort=sort, calls=_calls(tenant, form)) if form.is_valid() else None
     query = request.GET.copy()
     for name in ("page", "sort"):
         query.pop(name, None)
@@ -70,6 +73,8 @@ def _page(request: HttpRequest, form: UsageFilter, tenant_ids: tuple[str, ...], 
         "measures": MEASURES.values(),
         "columns": [MEASURES[name] for name in COLUMNS],
         "group": form.groups.get(form.dimension) if found and form.dimension else "",
+        "subgroup": form.groups.get(form.sub) if found and form.sub else "",
+        "is_of_labels": bool(found and form.labels),
         "share_of": found.measure.label if found and found.measure.is_summed else MEASURES["requests"].label,
         "zone": form.zone.key,
         "query": query.urlencode(),
@@ -78,11 +83,19 @@ def _page(request: HttpRequest, form: UsageFilter, tenant_ids: tuple[str, ...], 
     return render(request, "portal/usage/show.html", context)
 
 
+def _calls(tenant: Tenant | None, form: UsageFilter) -> Calls | None:
+    """The list of the calls that this page counts; None where it counts those of several tenants."""
+    if tenant is None or not form.is_valid():
+        return None
+    kept = {name: str(form.data.get(name, "")) for name in CALLS_FILTERS}
+    return Calls(tenant.slug, between(form.period.start, form.period.end) | kept)
+
+
 def _period(request: HttpRequest) -> str:
     """The time and the filters of this page, for links to the requests behind a figure."""
     kept = request.GET.copy()
     for name in list(kept):
-        if name not in ("range", "from", "to", "alias", "key", "ending", "status"):
+        if name not in ("range", "from", "to", *CALLS_FILTERS):
             kept.pop(name)
     return kept.urlencode()
 
@@ -95,8 +108,8 @@ def _all(form: AllUsageFilter) -> tuple[str, ...]:
     return tuple(str(pk) for pk in ReportingZone.objects.values_list("tenant_id", flat=True))
 
 
-def _file(asked: Asked, dimension: Dimension | None, kind: str, of: str) -> HttpResponseBase:
-    rows = lines_of(asked, dimension)
+def _file(asked: Asked, form: UsageFilter, kind: str, of: str) -> HttpResponseBase:
+    rows = lines_of(asked, form.dimension, form.sub)
     if kind == "csv":
         cells = ([_cell(row[name]) for name in HEAD] for row in rows)
         answer = StreamingHttpResponse(lines(HEAD, cells), content_type="text/csv; charset=utf-8")
