@@ -37,6 +37,7 @@ NAMES: Final[dict[str, Promise]] = {
     "restore-counters": gettext_lazy("Restore counters of limits"),
     "record-last-used": gettext_lazy("Write down when keys were used"),
     "count-backends": gettext_lazy("Read what the backends count"),
+    "clear-exports": gettext_lazy("Remove exports past their time"),
     "post-journal": gettext_lazy("Post ended calls to the ledger"),
     "reap": gettext_lazy("End the calls of dead workers"),
     "make-partitions": gettext_lazy("Make the ledger's coming months"),

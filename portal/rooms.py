@@ -26,7 +26,7 @@ class Room:
 
 OF_A_TENANT: Final = (
     Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
-    Room("usage", _("Usage"), "chart-column", "u", ("usage",)),
+    Room("usage", _("Usage"), "chart-column", "u", ("usage", "exports", "export")),
     Room("requests", _("Requests"), "list", "r", ("requests", "request")),
     Room("monthly", _("Monthly report"), "receipt-text", "e", ("monthly",)),
     Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
@@ -46,7 +46,7 @@ OF_THE_PLATFORM: Final = (
     Room("admin_deployments", _("Deployments"), "layers", "d", ("admin_deployments", "admin_deployment")),
     Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
     Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
-    Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
+    Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage", "admin_exports", "admin_export")),
     Room("admin_monthly", _("Monthly reports"), "receipt-text", "e", ("admin_monthly",)),
     Room("admin_reconciliation", _("Reconciliation"), "scale", "r", ("admin_reconciliation",)),
     Room("admin_policies", _("Policies"), "shield-check", "p", ("admin_policies", "admin_policy")),

@@ -13,6 +13,7 @@ from portal.views import (
     backends,
     deployments,
     docs,
+    exports,
     health,
     invitations,
     keys,
@@ -138,6 +139,8 @@ urlpatterns = [
     path("t/<slug:slug>/monthly/", monthly.index, name="monthly"),
     path("t/<slug:slug>/monthly/csv/", monthly.download, name="monthly_csv"),
     path("t/<slug:slug>/requests/", requests.index, name="requests"),
+    path("t/<slug:slug>/requests/csv/", requests.download, {"kind": "csv"}, name="requests_csv"),
+    path("t/<slug:slug>/requests/ndjson/", requests.download, {"kind": "ndjson"}, name="requests_ndjson"),
     path("t/<slug:slug>/requests/<uuid:pk>/", requests.show, name="request"),
     path("t/<slug:slug>/keys/", keys.index, name="keys"),
     path("t/<slug:slug>/keys/new/", keys.new, name="key_new"),
@@ -164,6 +167,19 @@ urlpatterns = [
     path("admin/audit/verify/", audit.verify, name="admin_audit_verify"),
     path("admin/audit/<int:sequence>/", audit.show.of_platform, name="admin_audit_event"),
 ]
+
+# The same pages for what a tenant exports and what the platform does.
+for address, pages, name in (
+    ("", exports.index, "exports"),
+    ("new/", exports.new, "export_new"),
+    ("<uuid:pk>/", exports.show, "export"),
+    ("<uuid:pk>/live/", exports.live, "export_live"),
+    ("<uuid:pk>/file/", exports.fetch, "export_file"),
+):
+    urlpatterns += [
+        path(f"t/<slug:slug>/exports/{address}", pages.of_tenant, name=name),
+        path(f"admin/exports/{address}", pages.of_platform, name=f"admin_{name}"),
+    ]
 
 # The same pages for the policies of a tenant and for those of the platform.
 for address, pages, name in (

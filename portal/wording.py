@@ -54,6 +54,8 @@ VERBS: Final[dict[str, Promise]] = {
     "policy.published": _("Policy published"),
     "policy.rolled_back": _("Policy rolled back"),
     "policy.deleted": _("Policy deleted"),
+    "export.asked": _("Export asked for"),
+    "export.fetched": _("Export fetched"),
     "audit.verified": _("Audit trail verified"),
 }
 MEMBERS_MAY: Final[dict[Action, Promise]] = {

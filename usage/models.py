@@ -211,3 +211,46 @@ class Reconciliation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day}: {self.drifts}"
+
+
+class Export(models.Model):
+    """A file made by the worker for one person, who may fetch it until it expires. Written by portal.exports alone.
+
+    tenant_id null: of all tenants. subject: usage or requests. query: the filters, as in the page's address. touched_at: when
+    the worker last got on with it. Ids, no foreign keys: it lives a day.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    owner_id = models.UUIDField()
+    tenant_id = models.UUIDField(null=True)
+    subject = models.TextField()
+    kind = models.TextField()  # csv or ndjson
+    query = models.TextField()
+    language = models.TextField()
+    state = models.TextField()  # waiting, running, done, failed
+    created_at = models.DateTimeField()
+    touched_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    rows_total = models.BigIntegerField()
+    rows_done = models.BigIntegerField(default=0)
+    size_bytes = models.BigIntegerField(default=0)  # of the file
+    stored_bytes = models.BigIntegerField(default=0)
+    reason = models.TextField(default="")  # why it failed: a word of portal.exports
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["owner_id", "created_at"], name="usage_export_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.kind} {self.state}"
+
+
+class ExportPart(models.Model):
+    """A piece of an export's file, compressed: portal and worker may be different machines, which share the database."""
+
+    pk = models.CompositePrimaryKey("export_id", "number")
+    export_id = models.UUIDField()
+    number = models.IntegerField()
+    body = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.export_id} {self.number}"

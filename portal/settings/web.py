@@ -150,6 +150,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=1),
         "options": {"expires": 60},
     },
+    "clear-exports": {
+        "task": "portal.tasks.clear_exports",
+        "schedule": timedelta(minutes=10),
+        "options": {"expires": 600},
+    },
     "post-journal": {
         "task": "usage.tasks.post_journal",
         "schedule": timedelta(seconds=1),
