@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
-from gateway import recovery
+from gateway import counting, recovery
 from gateway.config import publish
 from gateway.last_used import MARKS, TAKEN
 from usage.store import RedisError, StoreUnavailable, connect
@@ -26,6 +26,12 @@ def restore_counters() -> None:
     """Every 2 s: the counters of limits, when Redis was emptied. A store that is out is asked again."""
     with suppress(StoreUnavailable, RedisError, OperationalError):
         recovery.restore_counters()
+
+
+@shared_task
+def count_backends() -> None:
+    """Every minute: what the backends count themselves, for the reconciliation."""
+    counting.count_backends()
 
 
 @shared_task

@@ -1,37 +1,47 @@
 """A question about usage, answered as a page shows it: one chart, and a table of what the total is made of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import ApiKey, Tenant
+from portal.behind import Calls, Cell
 from portal.charts import SERIES_MOST, Chart, Series, chart, whole_moment
 from portal.forms.usage import Period, UsageFilter
 from portal.measures import MEASURES, Measure, percent, whole
 from portal.wording import ENDINGS
+from usage.labels import KINDS
 from usage.money import units
-from usage.series import Asked, Dimension, Row, Sums, buckets, every_row, totals
+from usage.series import SEPARATOR, Asked, Dimension, Row, Sums, buckets, every_row, totals
 
 # What the table can be sorted by, in the order of its columns.
 COLUMNS: Final = ("requests", "prompt", "completion", "errors", "refused", "blocked", "first_p95", "cost")
+STREAMED: Final = {"yes": gettext_lazy("Streamed"), "no": gettext_lazy("Whole"), "": ENDINGS[""]}
 HEAD: Final = (
-    "start", "end", "group", "name", "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "errors", "refused",
-    "blocked", "first_token_p50_ms", "first_token_p95_ms", "cost",
+    "start", "end", "group", "name", "subgroup", "subname", "requests", "prompt_tokens", "cached_tokens", "completion_tokens",
+    "errors", "refused", "blocked", "first_token_p50_ms", "first_token_p95_ms", "concurrency", "cost",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One value of the dimension. place: from 0, the colour it is drawn in; None: it is among the others."""
+    """One value of the dimension, and of a second one. url: of the calls behind it; "" where there is no page of them.
+
+    place: from 0, the colour it is drawn in; None: it is among the others.
+    """
 
     name: str
     label: str
+    sub_name: str
+    sub_label: str
+    url: str
     sums: Sums
-    cells: Sequence[str]
+    cells: Sequence[Cell]
     share: str
     place: int | None
 
@@ -49,7 +59,7 @@ class Board:
     entries: Sequence[Entry]
     total: Sums
     total_shown: str
-    total_cells: Sequence[str]
+    total_cells: Sequence[Cell]
     before_shown: str
     change: str
     sort: str
@@ -57,37 +67,36 @@ class Board:
     end: datetime
 
 
-def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "") -> Board:
-    """Five queries, six with a comparison's two. sort: one of COLUMNS or `name`, with a minus for the largest first."""
-    asked, dimension, measure = form.asked(tenant_ids), form.dimension, MEASURES[form.measure]
+def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", calls: Calls | None = None) -> Board:
+    """Six queries, seven with a comparison. sort: one of COLUMNS or `name`, with a minus for the largest first.
+
+    calls: the list that holds what the page tells of; None where that is not one tenant's.
+    """
+    asked, dimension, sub, measure = form.asked(tenant_ids), form.dimension, form.sub, MEASURES[form.measure]
     edges = asked.edges
-    found = totals(asked, dimension)
-    total = sum(found.values(), Sums())
+    found = totals(asked, dimension, sub)
+    # A call may have several tags, and one without an end user is in no row: the total is that of all calls.
+    total = sum(totals(asked).values(), Sums()) if dimension in KINDS else sum(found.values(), Sums())
     of_s = edges[-1].timestamp() - edges[0].timestamp()
     ranked = sorted(found, key=lambda name: (-_rank(measure, found[name], of_s), name))
     drawn = [name for name in ranked if _rank(measure, found[name], of_s)][:SERIES_MOST]
-    labels = labels_of(dimension, found)
-    rows = buckets(asked, dimension, drawn=drawn) if dimension else buckets(asked)
+    places = {name: place for place, name in enumerate(drawn)}
+    labels = pair_labels(dimension, sub, found)
+    joined = {name: " · ".join(pair) if sub else pair[0] for name, pair in labels.items()}
+    rows = buckets(asked, dimension, sub, drawn=drawn) if dimension else buckets(asked)
     before, before_total = _before(form, tenant_ids, measure)
     value, value_before = measure.of(total, of_s), measure.of(before_total, of_s) if before_total else None
     entries = [
-        Entry(
-            name,
-            labels[name],
-            found[name],
-            cells(found[name], of_s),
-            _share(measure, found[name], total, of_s),
-            drawn.index(name) if name in drawn else None,
-        )
-        for name in _sorted(ranked, found, labels, sort, of_s)
+        _entry(name, labels[name], found[name], form, calls, of_s, _share(measure, found[name], total, of_s), places.get(name))
+        for name in _sorted(ranked, found, joined, sort, of_s)
     ]
     return Board(
         measure,
-        chart("usage", measure.label, measure, asked.span, edges, _series(measure, rows, edges, drawn, labels), before=before),
+        chart("usage", measure.label, measure, asked.span, edges, _series(measure, rows, edges, drawn, joined), before=before),
         entries if dimension else (),
         total,
         measure.shown(value),
-        cells(total, of_s),
+        cells(total, of_s, calls, {}),
         "" if value_before is None else measure.shown(value_before),
         change(value, value_before),
         sort,
@@ -104,8 +113,23 @@ def change(value: float | None, before: float | None) -> str:
     return f"{'+' if share >= 0.5 else '-' if share <= -0.5 else '±'}{whole(abs(share))} %"
 
 
-def cells(sums: Sums, of_s: float) -> list[str]:
-    return [MEASURES[name].shown(MEASURES[name].of(sums, of_s)) for name in COLUMNS]
+def cells(sums: Sums, of_s: float, calls: Calls | None, of: Mapping[str, str]) -> list[Cell]:
+    """of: what narrows `calls` to those that are counted here."""
+    found = []
+    for name in COLUMNS:
+        value = MEASURES[name].of(sums, of_s)
+        found.append(Cell(MEASURES[name].shown(value), calls.url(name, **of) if calls and value else ""))
+    return found
+
+
+def pair_labels(dimension: Dimension | None, sub: Dimension | None, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """How people call the values of one dimension, or of two with SEPARATOR between; one query for each at most."""
+    if sub is None:
+        return {name: (label, "") for name, label in labels_of(dimension, names).items()}
+    pairs = {name: tuple(name.split(SEPARATOR, 1)) for name in names}
+    firsts = labels_of(dimension, {first for first, _second in pairs.values()})
+    seconds = labels_of(sub, {second for _first, second in pairs.values()})
+    return {name: (firsts[first], seconds[second]) for name, (first, second) in pairs.items()}
 
 
 def labels_of(dimension: Dimension | None, names: Any) -> dict[str, str]:
@@ -117,30 +141,32 @@ def labels_of(dimension: Dimension | None, names: Any) -> dict[str, str]:
         given = {str(pk): slug for pk, slug in Tenant.objects.filter(pk__in=list(names)).values_list("pk", "slug")}
     elif dimension == "ending":
         given = {name: str(words) for name, words in ENDINGS.items()}
+    elif dimension == "stream":
+        given = {name: str(words) for name, words in STREAMED.items()}
+    elif dimension in KINDS:
+        given = {"": _("All the others together")}
     return {name: given.get(name) or name or _("None") for name in names}
 
 
-def lines_of(asked: Asked, dimension: Dimension | None) -> Iterator[dict[str, Any]]:
+def lines_of(asked: Asked, dimension: Dimension | None, sub: Dimension | None = None) -> Iterator[dict[str, Any]]:
     """What the page shows, all of it and exactly: of each bucket each group, by the names of HEAD."""
     edges = asked.edges
-    labels: dict[str, str] = {}
-    for row in every_row(asked, dimension):
+    lengths_s = [end.timestamp() - start.timestamp() for start, end in pairwise(edges)]
+    labels: dict[str, tuple[str, str]] = {}
+    for row in every_row(asked, dimension, sub):
         name = row.name or ""
         if name not in labels:
-            labels |= labels_of(dimension, [name]) if dimension else {"": ""}
+            labels |= pair_labels(dimension, sub, [name]) if dimension else {"": ("", "")}
+        first, _sign, second = name.partition(SEPARATOR) if sub else (name, "", "")
         sums = row.sums
         p50, p95 = sums.first_token_ms(0.5), sums.first_token_ms(0.95)
-        yield dict(
-            zip(
-                HEAD,
-                (
-                    edges[row.bucket].isoformat(), edges[row.bucket + 1].isoformat(), name, labels[name], sums.requests,
-                    sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens, sums.errors, sums.refused, sums.blocked,
-                    None if p50 is None else round(p50), None if p95 is None else round(p95), units(sums.cost_nano),
-                ),
-                strict=True,
-            )
+        values = (
+            edges[row.bucket].isoformat(), edges[row.bucket + 1].isoformat(), first, labels[name][0], second, labels[name][1],
+            sums.requests, sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens, sums.errors, sums.refused,
+            sums.blocked, None if p50 is None else round(p50), None if p95 is None else round(p95),
+            None if dimension in KINDS else round(sums.busy_ms / 1000 / lengths_s[row.bucket], 3), units(sums.cost_nano),
         )  # fmt: skip
+        yield dict(zip(HEAD, values, strict=True))
 
 
 def values_of(measure: Measure, rows: Sequence[Row], edges: Sequence[datetime], name: str | None) -> list[float | None]:
@@ -174,6 +200,24 @@ def _before(form: UsageFilter, tenant_ids: tuple[str, ...], measure: Measure) ->
     rows = buckets(asked)
     label = _("Before, from %(start)s") % {"start": whole_moment(edges[0], asked.span)}
     return Series(label, values_of(measure, rows, edges, "")), sum((row.sums for row in rows), Sums())
+
+
+def _entry(
+    name: str,
+    label: tuple[str, str],
+    sums: Sums,
+    form: UsageFilter,
+    calls: Calls | None,
+    of_s: float,
+    share: str,
+    place: int | None,
+) -> Entry:
+    first, _sign, second = name.partition(SEPARATOR) if form.sub else (name, "", "")
+    of = {str(form.dimension): first} | ({str(form.sub): second} if form.sub else {})
+    # What has no name, and labels without a row of their own, cannot be asked of the list.
+    linked = calls if calls is not None and all(of.values()) else None
+    url = linked.url(**of) if linked else ""
+    return Entry(first, label[0], second, label[1], url, sums, cells(sums, of_s, linked, of), share, place)
 
 
 def _rank(measure: Measure, sums: Sums, of_s: float) -> float:

@@ -36,6 +36,8 @@ NAMES: Final[dict[str, Promise]] = {
     "publish-configuration": gettext_lazy("Publish the configuration"),
     "restore-counters": gettext_lazy("Restore counters of limits"),
     "record-last-used": gettext_lazy("Write down when keys were used"),
+    "count-backends": gettext_lazy("Read what the backends count"),
+    "clear-exports": gettext_lazy("Remove exports past their time"),
     "post-journal": gettext_lazy("Post ended calls to the ledger"),
     "reap": gettext_lazy("End the calls of dead workers"),
     "end-playground-keys": gettext_lazy("End the playground keys nobody uses"),

@@ -110,6 +110,10 @@ MEASURES: Final[dict[str, Measure]] = {
             "rate", gettext_lazy("Output tokens per second"), "", lambda s, of_s: s.completion_tokens / of_s,
             is_summed=False, shown=rate,
         ),
+        Measure(
+            "concurrency", gettext_lazy("Concurrent calls (average)"), "", lambda s, of_s: s.busy_ms / 1000 / of_s,
+            is_summed=False, shown=rate,
+        ),
         Measure("cost", gettext_lazy("Cost"), "", lambda s, _s: s.cost_nano, shown=money, short=money_short),
     )
 }  # fmt: skip

@@ -26,9 +26,10 @@ class Room:
 
 OF_A_TENANT: Final = (
     Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
-    Room("usage", _("Usage"), "chart-column", "u", ("usage",)),
+    Room("usage", _("Usage"), "chart-column", "u", ("usage", "exports", "export")),
     Room("requests", _("Requests"), "list", "r", ("requests", "request")),
     Room("playground", _("Playground"), "message-square-code", "y", ("playground",), Action.USE_PLAYGROUND),
+    Room("monthly", _("Monthly report"), "receipt-text", "e", ("monthly",)),
     Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
@@ -55,7 +56,9 @@ OF_THE_PLATFORM: Final = (
         "w",
         ("admin_alerts", "admin_rule", "admin_webhook", "admin_deliveries", "admin_delivery"),
     ),
-    Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
+    Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage", "admin_exports", "admin_export")),
+    Room("admin_monthly", _("Monthly reports"), "receipt-text", "e", ("admin_monthly",)),
+    Room("admin_reconciliation", _("Reconciliation"), "scale", "r", ("admin_reconciliation",)),
     Room("admin_policies", _("Policies"), "shield-check", "p", ("admin_policies", "admin_policy")),
     Room("admin_audit", _("Audit"), "scroll-text", "h", ("admin_audit",)),
     Room("admin_access", _("Access"), "shield-user", "c", ("admin_access",)),

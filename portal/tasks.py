@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts import audit, playground
 from accounts.models import User
-from portal import letters
+from portal import exports, letters
 
 _log = logging.getLogger(__name__)
 TRIES: Final = 5
@@ -53,3 +53,15 @@ class Undelivered(Exception):
 def end_playground_keys() -> None:
     """Every hour. Their texts ended long before: this is for the list of keys, and for what the gateway is told of."""
     playground.end_unused(timezone.now())
+
+
+@shared_task
+def make_export(export_id: str) -> None:
+    """On somebody's word, who waits for the file."""
+    exports.make(export_id)
+
+
+@shared_task
+def clear_exports() -> None:
+    """Every ten minutes: files past their time, and those whose worker was lost."""
+    exports.clear()

@@ -14,6 +14,7 @@ from portal.views import (
     backends,
     deployments,
     docs,
+    exports,
     fleet,
     health,
     invitations,
@@ -21,6 +22,7 @@ from portal.views import (
     language,
     limits,
     members,
+    monthly,
     new_tenant,
     notices,
     playground,
@@ -28,6 +30,7 @@ from portal.views import (
     policy_drafts,
     policy_reports,
     quota_plans,
+    reconciliation,
     reports,
     requests,
     sessions,
@@ -138,12 +141,20 @@ urlpatterns = [
     path("admin/usage/", usage.index_of_all, name="admin_usage"),
     path("admin/usage/csv/", usage.download_of_all, {"kind": "csv"}, name="admin_usage_csv"),
     path("admin/usage/ndjson/", usage.download_of_all, {"kind": "ndjson"}, name="admin_usage_ndjson"),
+    path("admin/reconciliation/", reconciliation.index, name="admin_reconciliation"),
+    path("admin/reconciliation/run/", reconciliation.run, name="admin_reconciliation_run"),
+    path("admin/monthly/", monthly.index_of_all, name="admin_monthly"),
+    path("admin/monthly/csv/", monthly.download_of_all, name="admin_monthly_csv"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
     path("t/<slug:slug>/now/", tenants.now, name="tenant_now"),
     path("t/<slug:slug>/usage/", usage.index, name="usage"),
     path("t/<slug:slug>/usage/csv/", usage.download, {"kind": "csv"}, name="usage_csv"),
     path("t/<slug:slug>/usage/ndjson/", usage.download, {"kind": "ndjson"}, name="usage_ndjson"),
+    path("t/<slug:slug>/monthly/", monthly.index, name="monthly"),
+    path("t/<slug:slug>/monthly/csv/", monthly.download, name="monthly_csv"),
     path("t/<slug:slug>/requests/", requests.index, name="requests"),
+    path("t/<slug:slug>/requests/csv/", requests.download, {"kind": "csv"}, name="requests_csv"),
+    path("t/<slug:slug>/requests/ndjson/", requests.download, {"kind": "ndjson"}, name="requests_ndjson"),
     path("t/<slug:slug>/requests/<uuid:pk>/", requests.show, name="request"),
     path("t/<slug:slug>/playground/", playground.index, name="playground"),
     path("t/<slug:slug>/playground/call/", playground.call, name="playground_call"),
@@ -175,6 +186,19 @@ urlpatterns = [
     path("admin/audit/verify/", audit.verify, name="admin_audit_verify"),
     path("admin/audit/<int:sequence>/", audit.show.of_platform, name="admin_audit_event"),
 ]
+
+# The same pages for what a tenant exports and what the platform does.
+for address, pages, name in (
+    ("", exports.index, "exports"),
+    ("new/", exports.new, "export_new"),
+    ("<uuid:pk>/", exports.show, "export"),
+    ("<uuid:pk>/live/", exports.live, "export_live"),
+    ("<uuid:pk>/file/", exports.fetch, "export_file"),
+):
+    urlpatterns += [
+        path(f"t/<slug:slug>/exports/{address}", pages.of_tenant, name=name),
+        path(f"admin/exports/{address}", pages.of_platform, name=f"admin_{name}"),
+    ]
 
 # The same pages for the policies of a tenant and for those of the platform.
 for address, pages, name in (

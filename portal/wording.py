@@ -69,6 +69,8 @@ VERBS: Final[dict[str, Promise]] = {
     "webhook.tested": _("Webhook tested"),
     "webhook.deleted": _("Webhook deleted"),
     "delivery.resent": _("Delivery of an alert sent again"),
+    "export.asked": _("Export asked for"),
+    "export.fetched": _("Export fetched"),
     "audit.verified": _("Audit trail verified"),
 }
 PROOFS: Final[dict[str, Promise]] = {
@@ -95,6 +97,8 @@ OF_THE_PLATFORM: Final[dict[str, Promise]] = {
     "backend.drained": _("Backend taken out of service"),
     "backend.resumed": _("Backend put back into service"),
     "backend.deleted": _("Backend deleted"),
+    "usage.drifted": _("Usage differs between the books"),
+    "usage.reconciliation_asked": _("Comparison of the books asked for"),
     "deployment.created": _("Deployment created"),
     "deployment.changed": _("Deployment changed"),
     "deployment.deleted": _("Deployment deleted"),

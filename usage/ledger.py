@@ -16,7 +16,7 @@ COLUMNS: Final = (
     "request_id", "created_at", "tenant_id", "key_id", "prompt_tokens", "cached_tokens", "completion_tokens",
     "reserved_tokens", "cost_nano", "first_token_ms", "duration_ms", "queue_ms", "part", "status", "attempts", "stream",
     "clamped", "tenant", "key_name", "alias", "deployment", "backend", "outcome", "error_code", "usage_source",
-    "client_request_id", "end_user", "metadata", "limits", "price", "policy",
+    "client_request_id", "end_user", "metadata", "limits", "price", "policy", "auth_us", "policy_us", "admission_us",
 )  # fmt: skip
 
 _RACES: Final = ("23505", "40001", "40P01")  # unique violation, serialization failure, deadlock
@@ -77,17 +77,21 @@ def _known(wanted: Mapping[_Id, UsageEvent]) -> set[_Id]:
 
 def _line(e: UsageEvent) -> str:
     """One line of COPY's text format, in the order of COLUMNS."""
-    first_token = NULL if e.first_token_ms is None else e.first_token_ms
     texts = cells(
         e.tenant, e.key_name, e.alias, e.deployment or "", e.backend or "", e.outcome, e.error_code or "", e.usage_source,
         e.client_request_id or "", e.end_user or "",
     )  # fmt: skip
     return (
         f"{e.request_id}\t{time_cell(e.created_s)}\t{e.tenant_id}\t{e.key_id}\t{e.prompt_tokens}\t{e.cached_tokens}\t"
-        f"{e.completion_tokens}\t{e.reserved_tokens}\t{e.cost_nano}\t{first_token}\t{e.duration_ms}\t{e.queue_ms}\t{e.part}\t"
+        f"{e.completion_tokens}\t{e.reserved_tokens}\t{e.cost_nano}\t{_or_null(e.first_token_ms)}\t{e.duration_ms}\t{e.queue_ms}\t{e.part}\t"
         f"{e.status}\t{e.attempts}\t{e.stream}\t{e.clamped}\t{texts}\t"
-        f"{json_cell(e.metadata)}\t{json_cell(e.limits)}\t{json_cell(e.price)}\t{json_cell(e.policy)}\n"
+        f"{json_cell(e.metadata)}\t{json_cell(e.limits)}\t{json_cell(e.price)}\t{json_cell(e.policy)}\t"
+        f"{_or_null(e.auth_us)}\t{_or_null(e.policy_us)}\t{_or_null(e.admission_us)}\n"
     )
+
+
+def _or_null(number: int | None) -> str:
+    return NULL if number is None else str(number)
 
 
 def _sqlstate(error: DatabaseError) -> str | None:

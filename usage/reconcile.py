@@ -14,15 +14,17 @@ from accounts.models import Tenant
 from usage import posting
 from usage.counters import quota_counters
 from usage.limits import BoundLimit, Limit
-from usage.models import ReportingZone
+from usage.models import Reconciliation, ReportingZone
 from usage.partitions import PARTITIONS, base
 from usage.quota import CountersLost, Quota
 from usage.retention import MINUTES_KEPT_DAYS
-from usage.rollups import SUMS, TABLES, zone_named
+from usage.rollups import TABLES, zone_named
 from usage.spans import Span, at, floor_s, next_s
 from usage.store import connect
+from usage.totals import SUMS
 
 MONTHLY: Final = ("tokens_per_month", "money_per_month")
+RUNS_KEPT: Final = 400
 DRIFTS_AUDITED: Final = 50  # the log has them all
 
 # As rollups.Totals counts, said a second time and in another language on purpose.
@@ -69,7 +71,9 @@ def reconcile(day: date, *, now_s: float) -> Report:
     _tell(day, of_rollups)
     compared, of_counters = _counter_drifts(now_s)
     _tell(day, of_counters)
-    return Report(day, len(zones), compared, (*of_rollups, *of_counters))
+    report = Report(day, len(zones), compared, (*of_rollups, *of_counters))
+    _keep(report, now_s)
+    return report
 
 
 _Totals = dict[str, Sequence[int]]  # by key and alias
@@ -166,3 +170,19 @@ def _tell(day: date, drifts: Sequence[Drift]) -> None:
             audit.record(
                 verb="usage.drifted", target=f"usage of {day}", actor=None, actor_label="worker: reconcile", after=told
             )
+
+
+def _keep(report: Report, now_s: float) -> None:
+    """For the page of operators: the latest runs."""
+    Reconciliation.objects.update_or_create(
+        ran_at=at(now_s),
+        defaults={
+            "day": report.day,
+            "tenants": report.tenants,
+            "counters": report.counters,
+            "drifts": len(report.drifts),
+            "first": [asdict(drift) for drift in report.drifts[:DRIFTS_AUDITED]],
+        },
+    )
+    kept = Reconciliation.objects.order_by("-ran_at").values_list("ran_at", flat=True)[:RUNS_KEPT]
+    Reconciliation.objects.filter(ran_at__lt=min(kept)).delete()

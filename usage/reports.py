@@ -13,8 +13,9 @@ from accounts.models import ApiKey, Tenant
 from usage import histograms
 from usage.models import ReportingZone, UsageRecord
 from usage.money import units
-from usage.rollups import HISTOGRAMS, SUMS, TABLES, summed, zone_named
+from usage.rollups import TABLES, summed, zone_named
 from usage.spans import Span, edges_s
+from usage.totals import ANY, HISTOGRAMS, SUMS
 
 Group = Literal["alias", "key", "status"]
 GROUPS: Final[dict[Group, str]] = {"alias": "alias", "key": "key_id", "status": "status"}
@@ -229,7 +230,7 @@ def _rows(
             SELECT {chosen}, {", ".join(columns)} FROM {TABLES[bucket]}
             WHERE tenant_id = %(tenant)s AND starts_at >= %(start)s AND starts_at < %(end)s
                 {"AND key_id = %(key)s" if key_id is not None else ""}
-            GROUP BY {places} ORDER BY {places} LIMIT {ROWS_MOST + 1}
+            GROUP BY {places} HAVING {ANY} ORDER BY {places} LIMIT {ROWS_MOST + 1}
             """,  # noqa: S608 - own names
             {"edges": edges, "tenant": tenant.pk, "start": edges[0], "end": edges[-1], "key": key_id},
         )

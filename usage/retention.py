@@ -8,14 +8,17 @@ from typing import Final
 from django.db import connection, transaction
 
 from accounts.models import Tenant
-from usage import months, rollups
-from usage.models import ReportingZone
+from usage import labels, months, rollups
+from usage.models import BackendHour, ReportingZone
 from usage.rollups import TABLES, zone_named
 from usage.spans import at, floor_s, next_s
 
 MINUTES_KEPT_DAYS: Final = 8  # the finest rollups serve the charts of the last days; hours and days stay with the ledger
 NO_TENANT_KEPT_DAYS: Final = 400  # where no tenant is left to say
-_TIME: Final[Mapping[str, str]] = {months.LEDGER: "created_at", **dict.fromkeys(TABLES.values(), "starts_at")}
+_LABELS: Final = frozenset(labels.TABLES.values())
+_TIME: Final[Mapping[str, str]] = {
+    months.LEDGER: "created_at", **dict.fromkeys((*TABLES.values(), *labels.TABLES.values()), "starts_at"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,15 @@ def enforce(now: datetime) -> Removed:
     kept_days = dict(Tenant.objects.values_list("pk", "usage_retention_days"))
     longest_days = max(kept_days.values(), default=NO_TENANT_KEPT_DAYS)
     dropped = months.drop_before(now - timedelta(days=longest_days + 1))
+    BackendHour.objects.filter(starts_at__lt=now - timedelta(days=longest_days)).delete()
     records = rollups = 0
     for tenant_id, zone in ReportingZone.objects.values_list("tenant_id", "time_zone"):
         days = kept_days.get(tenant_id, longest_days)
         records += _delete(months.LEDGER, str(tenant_id), zone, now - timedelta(days=days))
         rollups += _delete(TABLES["day"], str(tenant_id), zone, now - timedelta(days=days))
         rollups += _delete(TABLES["hour"], str(tenant_id), zone, now - timedelta(days=days))
+        for table in _LABELS:
+            rollups += _delete(table, str(tenant_id), zone, now - timedelta(days=days))
         rollups += _delete(TABLES["minute"], str(tenant_id), zone, now - timedelta(days=min(days, MINUTES_KEPT_DAYS)))
     return Removed(records, rollups, tuple(dropped))
 
@@ -75,12 +81,15 @@ def forget(tenant_id: str, key_ids: Collection[str]) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
         rollups.lock(alone=True)
         cursor.execute("SELECT set_config('sekisho.retain_from', '9999-01-01', true)")
+        zone = ReportingZone.objects.filter(tenant_id=tenant_id).values_list("time_zone", flat=True).first() or "UTC"
+        labels.forget(tenant_id, key_ids, zone_named(zone))
         deleted = 0
-        for table in _TIME:
+        for table in _TIME.keys() - _LABELS:
             cursor.execute(
                 f"DELETE FROM {table} WHERE tenant_id = %s AND key_id = ANY(%s::uuid[])",  # noqa: S608 - own names
                 [tenant_id, list(key_ids)],
             )
             deleted += cursor.rowcount if table == months.LEDGER else 0
+        rollups.recut_labels(tenant_id, zone)
         cursor.execute("SELECT set_config('sekisho.retain_from', '', true)")
     return deleted

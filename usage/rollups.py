@@ -1,18 +1,18 @@
 """Rollups: minute, hour and day totals, raised in the transaction that inserts the records they count; see ledger.post."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from operator import add, attrgetter
+from operator import attrgetter
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
 
-from usage import histograms
+from usage import histograms, labels
 from usage.copying import array_cell, cells, copy, time_cell
 from usage.events import Ending, UsageEvent, ending
 from usage.spans import Span, at, edges_s, floor_s
+from usage.totals import AMOUNTS, HISTOGRAMS, Totals, busy
 
 TABLES: Final[Mapping[Span, str]] = {
     "minute": "usage_minuterollup",
@@ -20,66 +20,14 @@ TABLES: Final[Mapping[Span, str]] = {
     "day": "usage_dayrollup",
     "month": "usage_dayrollup",
 }
-KEY: Final = ("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending")
+KEY: Final = ("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending", "stream")
 _SUBJECT: Final = KEY[2:]
-SUMS: Final = (
-    "requests", "errors", "refused", "blocked", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano",
-)  # fmt: skip
-HISTOGRAMS: Final = ("durations", "first_tokens")
 NO_TENANT_ZONE: Final = "UTC"  # of a tenant that was deleted before its last events were posted
 _LOCK: Final = 0x5365_6B69_7368_6F06  # see lock()
 _DAYS_MOST: Final = 100_000
 
-_Key = tuple[str, int, str, str, str, int, Ending]  # KEY, with starts_at in Unix seconds
-
-
-@dataclass(slots=True)
-class Totals:
-    """What one row shall be raised by."""
-
-    requests: int = 0
-    errors: int = 0
-    refused: int = 0
-    blocked: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost_nano: int = 0
-    durations: list[int] = field(default_factory=lambda: [0] * histograms.SIZE)
-    first_tokens: list[int] = field(default_factory=lambda: [0] * histograms.SIZE)
-
-    def count(self, event: UsageEvent) -> None:
-        """A correction (part 1 and up) is no call of its own: it adds tokens and cost alone."""
-        self.prompt_tokens += event.prompt_tokens
-        self.cached_tokens += event.cached_tokens
-        self.completion_tokens += event.completion_tokens
-        self.cost_nano += event.cost_nano
-        if event.part:
-            return
-        self.requests += 1
-        match ending(event):
-            case "blocked":
-                self.blocked += 1
-            case "refused":
-                self.refused += 1
-            case "failed":
-                self.errors += 1
-        if event.outcome != "refused":
-            self.durations[histograms.bucket(event.duration_ms)] += 1
-            if event.first_token_ms is not None:
-                self.first_tokens[histograms.bucket(event.first_token_ms)] += 1
-
-    def __add__(self, other: "Totals") -> "Totals":
-        both = Totals(
-            durations=list(map(add, self.durations, other.durations)),
-            first_tokens=list(map(add, self.first_tokens, other.first_tokens)),
-        )
-        for name in SUMS:
-            setattr(both, name, getattr(self, name) + getattr(other, name))
-        return both
-
-
-_sums: Final = attrgetter(*SUMS)
+_Key = tuple[str, int, str, str, str, int, Ending, str]  # KEY, with starts_at in Unix seconds
+_amounts: Final = attrgetter(*AMOUNTS)
 
 
 def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> None:
@@ -88,13 +36,20 @@ def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> N
     Rows are written in one order, so that two who post at once wait for each other and never in a circle.
     """
     minutes: dict[_Key, Totals] = {}
+    labelled: list[UsageEvent] = []
     for event in events:
-        starts_s = int(event.created_s // 60) * 60
-        key = (event.tenant_id, starts_s, event.key_id, event.alias, event.backend or "", event.status, ending(event))
+        if event.end_user or event.metadata:
+            labelled.append(event)
+        streamed = "yes" if event.stream else "no"
+        subject = (event.key_id, event.alias, event.backend or "", event.status, ending(event), streamed)
+        key = (event.tenant_id, int(event.created_s // 60) * 60, *subject)
         totals = minutes.get(key)
         if totals is None:
             totals = minutes[key] = Totals()
         totals.count(event)
+        for minute_s, ran_ms in busy(event):
+            ran = totals if minute_s == key[1] else minutes.setdefault((event.tenant_id, minute_s, *subject), Totals())
+            ran.busy_ms += ran_ms
     hours = _merged("hour", minutes, zone_of)
     spans: dict[Span, dict[_Key, Totals]] = {"minute": minutes, "hour": hours, "day": _merged("day", hours, zone_of)}
     with connection.cursor() as cursor:
@@ -103,6 +58,7 @@ def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> N
         copy("usage_raise", ("span", *_COLUMNS), _lines(spans))
         for span in spans:
             cursor.execute(_RAISE.format(span=span))
+    labels.raise_by(labelled, zone_of)
 
 
 def lock(*, alone: bool) -> None:
@@ -183,16 +139,16 @@ def _lines(spans: Mapping[Span, Mapping[_Key, Totals]]) -> Iterator[str]:
     """As COPY takes them: the span, then _COLUMNS. What is the hour's only minute is written once for both."""
     numbers: dict[int, str] = {}
     for span, rows in spans.items():
-        for (tenant_id, starts_s, key_id, alias, backend, status, ended), totals in rows.items():
+        for (tenant_id, starts_s, key_id, alias, backend, status, ended, streamed), totals in rows.items():
             written = numbers.get(id(totals))
             if written is None:
                 written = numbers[id(totals)] = _numbers(totals)
-            subject = f"{key_id}\t{cells(alias, backend)}\t{status}\t{ended}"
+            subject = f"{key_id}\t{cells(alias, backend)}\t{status}\t{ended}\t{streamed}"
             yield f"{span}\t{tenant_id}\t{time_cell(starts_s)}\t{subject}\t{written}\n"
 
 
 def _numbers(totals: Totals) -> str:
-    sums = "\t".join(map(str, _sums(totals)))
+    sums = "\t".join(map(str, _amounts(totals)))
     return f"{sums}\t{array_cell(totals.durations)}\t{array_cell(totals.first_tokens)}"
 
 
@@ -204,12 +160,12 @@ def _raised(column: str) -> str:
 _MAKE_STAGE: Final = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS usage_raise (span text, LIKE usage_minuterollup) ON COMMIT DELETE ROWS"
 )
-_COLUMNS: Final = (*KEY, *SUMS, *HISTOGRAMS)
+_COLUMNS: Final = (*KEY, *AMOUNTS, *HISTOGRAMS)
 _RAISE: Final = f"""
     INSERT INTO usage_{{span}}rollup AS held ({", ".join(_COLUMNS)})
     SELECT {", ".join(_COLUMNS)} FROM usage_raise WHERE span = '{{span}}' ORDER BY {", ".join(KEY)}
     ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET
-        {", ".join(f"{name} = held.{name} + EXCLUDED.{name}" for name in SUMS)},
+        {", ".join(f"{name} = held.{name} + EXCLUDED.{name}" for name in AMOUNTS)},
         {", ".join(f"{name} = {_raised(name)}" for name in HISTOGRAMS)}
 """  # noqa: S608 - own names
 
@@ -220,12 +176,13 @@ def _realign(tenant_id: str, name: str) -> None:
         cursor.execute("SELECT min(starts_at), max(starts_at) FROM usage_hourrollup WHERE tenant_id = %s", [tenant_id])
         first, last = cast("tuple[datetime | None, datetime | None]", cursor.fetchone())
         cursor.execute("DELETE FROM usage_dayrollup WHERE tenant_id = %s", [tenant_id])
+        cursor.execute("DELETE FROM usage_daylabel WHERE tenant_id = %s", [tenant_id])
         if first is not None and last is not None:
             days = _days(first, last, zone_named(name))
-            sums = [f"sum({column})::bigint" for column in SUMS] + [summed(column) for column in HISTOGRAMS]
+            sums = [f"sum({column})::bigint" for column in AMOUNTS] + [summed(column) for column in HISTOGRAMS]
             cursor.execute(
                 f"""
-                INSERT INTO usage_dayrollup ({", ".join((*KEY, *SUMS, *HISTOGRAMS))})
+                INSERT INTO usage_dayrollup ({", ".join(_COLUMNS)})
                 SELECT tenant_id, (%(days)s::timestamptz[])[width_bucket(starts_at, %(days)s::timestamptz[])] AS day,
                     {", ".join(_SUBJECT)}, {", ".join(sums)}
                 FROM usage_hourrollup WHERE tenant_id = %(tenant_id)s
@@ -233,7 +190,16 @@ def _realign(tenant_id: str, name: str) -> None:
                 """,  # noqa: S608 - own names
                 {"days": days, "tenant_id": tenant_id},
             )
+            labels.recut(cursor, tenant_id, days)
         cursor.execute("UPDATE usage_reportingzone SET time_zone = %s WHERE tenant_id = %s", [name, tenant_id])
+
+
+def recut_labels(tenant_id: str, name: str) -> None:
+    """The tenant's days of labels anew, after their hours were changed; inside the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT min(starts_at), max(starts_at) FROM usage_hourlabel WHERE tenant_id = %s", [tenant_id])
+        first, last = cast("tuple[datetime | None, datetime | None]", cursor.fetchone())
+        labels.recut(cursor, tenant_id, _days(first, last, zone_named(name)) if first and last else [])
 
 
 def _days(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:

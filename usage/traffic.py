@@ -9,8 +9,9 @@ from uuid import UUID
 from django.db import connection
 
 from usage import histograms
-from usage.rollups import SUMS, summed
+from usage.rollups import summed
 from usage.series import Sums
+from usage.totals import ANY, SUMS
 
 _P95: Final = 0.95
 
@@ -55,7 +56,7 @@ def lately(since: datetime) -> Lately:
                 SELECT tenant_id, starts_at, {", ".join(SUMS)} FROM usage_minuterollup
                 WHERE tenant_id = zone.tenant_id AND starts_at >= %s OFFSET 0
             ) AS minutes
-            GROUP BY GROUPING SETS ((starts_at), (minutes.tenant_id))
+            GROUP BY GROUPING SETS ((starts_at), (minutes.tenant_id)) HAVING {ANY}
             """,  # noqa: S608 - own names
             [since],
         )

@@ -47,6 +47,18 @@ def probe(backend: Backend, *, max_s: float = ROUND_MAX_S) -> Findings:
         round_of.close()
 
 
+def metrics_page(backend: Backend, *, max_s: float = ROUND_MAX_S) -> bytes | None:
+    """Its /metrics alone; None where it gives none in time."""
+    round_of = _Round(backend, time.monotonic() + max_s)
+    try:
+        answer = round_of.ask("/metrics")
+    except UpstreamError:
+        return None
+    finally:
+        round_of.close()
+    return answer.body if answer.status == 200 else None
+
+
 class _Round:
     """The questions of one round: on one connection, as long as the backend keeps it open."""
 

@@ -19,6 +19,7 @@ from gateway.models import ModelAlias
 from portal.measures import MEASURES
 from portal.wording import ENDINGS
 from usage.history import Wanted
+from usage.labels import KINDS
 from usage.retention import MINUTES_KEPT_DAYS
 from usage.series import Asked, Dimension
 from usage.spans import Span, at, floor_s, next_s
@@ -37,6 +38,9 @@ GROUPS: Final[dict[Dimension, Promise]] = {
     "key": gettext_lazy("Key"),
     "ending": gettext_lazy("Outcome"),
     "status": gettext_lazy("HTTP status"),
+    "stream": gettext_lazy("Answer"),
+    "end_user": gettext_lazy("End user (label)"),
+    "tag": gettext_lazy("Metadata"),
 }
 GROUPS_OF_ALL: Final[dict[Dimension, Promise]] = {
     "tenant": gettext_lazy("Tenant"),
@@ -44,13 +48,16 @@ GROUPS_OF_ALL: Final[dict[Dimension, Promise]] = {
     "backend": gettext_lazy("Backend"),
     "ending": gettext_lazy("Outcome"),
     "status": gettext_lazy("HTTP status"),
+    "stream": gettext_lazy("Answer"),
 }
 COMPARISONS: Final = {
     "": gettext_lazy("Nothing"),
     "previous": gettext_lazy("The time just before"),
     "weekdays": gettext_lazy("The same weekdays before"),
 }
-_PLAIN: Final[tuple[Dimension, ...]] = ("alias", "ending", "status", "backend")  # fields that say the value itself
+# What totals by end user and tag do not know: see usage.labels.
+NOT_OF_LABELS: Final = ("concurrency", "first_p50", "first_p95")
+_PLAIN: Final[tuple[Dimension, ...]] = ("alias", "ending", "status", "stream", "backend")  # fields that say the value itself
 _FORMAT: Final = "%Y-%m-%dT%H:%M"
 _YEARS: Final = range(2000, 2200)  # far from the ends of the calendar, where time zones overflow
 
@@ -168,7 +175,14 @@ class UsageFilter(PeriodFilter):
             max_value=599,
             widget=forms.TextInput({"inputmode": "numeric"}),
         )
+        streamed = [("", _("All")), ("yes", _("Streamed")), ("no", _("Whole"))]
+        self.fields["stream"] = _choice(_("Answer"), streamed)
+        self._add_labels()
         self._add_view()
+
+    def _add_labels(self) -> None:
+        self.fields["end_user"] = forms.CharField(label=_("End user (label)"), required=False, max_length=128)
+        self.fields["tag"] = forms.CharField(label=_("Metadata (name=value)"), required=False, max_length=600)
 
     def _add_subjects(self) -> None:
         names = list(ModelAlias.objects.filter(tenant=self.tenant).order_by("name").values_list("name", flat=True))
@@ -183,6 +197,7 @@ class UsageFilter(PeriodFilter):
         measures = [(name, measure.label) for name, measure in MEASURES.items()]
         self.fields["metric"] = _choice(_("Figure"), measures, widget=forms.HiddenInput)
         self.fields["group"] = _choice(_("Split by"), [*self.groups.items(), ("none", _("Nothing"))])
+        self.fields["sub"] = _choice(_("and by"), [("", _("Nothing")), *self._subgroups()])
         self.fields["compare"] = _choice(_("Compare with"), COMPARISONS.items())
 
     def clean_key(self) -> tuple[str, ...]:
@@ -197,9 +212,59 @@ class UsageFilter(PeriodFilter):
             raise ValidationError(_("No key has such a name. Write a part of one, or an id."))
         return tuple(str(pk) for pk in found)
 
+    def clean_tag(self) -> str:
+        """name=value as totals know it."""
+        text = self.cleaned_data["tag"]
+        name, sign, value = text.partition("=")
+        if text and not (sign and name.strip()):
+            raise ValidationError(_("Write a name, =, and a value, like team=search."))
+        return f"{name.strip()}={value.strip()}" if text else ""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors and "metric" in self.fields:
+            self._clean_labels(cleaned)
+        return cleaned
+
+    def _clean_labels(self, cleaned: dict[str, Any]) -> None:
+        """Totals by end user and tag know of nothing else: what is asked of them must be so too."""
+        kinds = [name for name in KINDS if cleaned.get(name)]
+        if not kinds and cleaned["group"] not in KINDS:
+            return
+        asked = (*_PLAIN, "key", *(name for name in KINDS if name not in (kinds[:1] or [cleaned["group"]])))
+        if others := [name for name in asked if cleaned.get(name)]:
+            raise ValidationError({others[0]: _(
+                "Totals by end user and by metadata are kept apart from all others."
+                " Leave this empty, or look into the requests: they can be asked for all of it together."
+            )})  # fmt: skip
+        if cleaned["metric"] in NOT_OF_LABELS:
+            raise ValidationError(_("This figure is not kept by end user and metadata. Choose another one."))
+        period = cleaned["period"]
+        if period.span == "minute":  # there are none by the minute
+            cleaned["period"] = whole_hours(period, self.zone)
+
+    def _subgroups(self) -> list[tuple[Dimension, Promise]]:
+        return [(name, label) for name, label in self.groups.items() if name not in KINDS]
+
+    @property
+    def labels(self) -> str:
+        """end_user or tag, where the totals of those are asked for, else nothing."""
+        asked = self.cleaned_data
+        return next((name for name in KINDS if asked.get(name) or asked.get("group") == name), "")
+
     @property
     def dimension(self) -> Dimension | None:
         chosen = self.cleaned_data["group"] or next(iter(self.groups))
+        if self.labels and chosen != self.labels:
+            return None
+        return next((name for name in self.groups if name == chosen), None)
+
+    @property
+    def sub(self) -> Dimension | None:
+        """The second dimension, where there is a first one and it is another."""
+        chosen = self.cleaned_data.get("sub")
+        if self.dimension is None or self.labels or chosen == self.dimension:
+            return None
         return next((name for name in self.groups if name == chosen), None)
 
     @property
@@ -221,6 +286,8 @@ class UsageFilter(PeriodFilter):
                 wanted[name] = (str(asked[name]),)
         if asked.get("key"):
             wanted["key"] = asked["key"]
+        if "metric" in self.fields:
+            wanted |= {name: (asked[name],) for name in KINDS if asked.get(name)}
         return wanted
 
     def asked(self, tenant_ids: tuple[str, ...], period: Period | None = None) -> Asked:
@@ -237,20 +304,8 @@ class RequestFilter(UsageFilter):
     """Which calls of a tenant. tag: name=value of their metadata. id: one call, wherever it is."""
 
     def _add_view(self) -> None:
-        streamed = [("", _("All")), ("yes", _("Streamed")), ("no", _("Whole"))]
-        self.fields["stream"] = _choice(_("Answer"), streamed)
         self.fields["code"] = forms.CharField(label=_("Error code"), required=False, max_length=64)
-        self.fields["end_user"] = forms.CharField(label=_("End user (label)"), required=False, max_length=128)
-        self.fields["tag"] = forms.CharField(label=_("Metadata (name=value)"), required=False, max_length=600)
         self.fields["id"] = forms.UUIDField(label=_("Request id"), required=False)
-
-    def clean_tag(self) -> str:
-        """As JSON, "" for nothing."""
-        text = self.cleaned_data["tag"]
-        name, sign, value = text.partition("=")
-        if text and not (sign and name.strip()):
-            raise ValidationError(_("Write a name, =, and a value, like team=search."))
-        return json.dumps({name.strip(): value.strip()}) if text else ""
 
     @property
     def calls(self) -> Wanted:
@@ -266,7 +321,7 @@ class RequestFilter(UsageFilter):
             code=asked["code"],
             stream={"yes": True, "no": False}.get(asked["stream"]),
             end_user=asked["end_user"],
-            tag=asked["tag"],
+            tag=json.dumps(dict([asked["tag"].split("=", 1)])) if asked["tag"] else "",
         )
 
     @property
@@ -278,6 +333,9 @@ class AllUsageFilter(UsageFilter):
     """Over all tenants. tenant: a slug."""
 
     groups = GROUPS_OF_ALL
+
+    def _add_labels(self) -> None:
+        """They are a tenant's own, and mean nothing beside another's."""
 
     def _add_subjects(self) -> None:
         slugs = list(Tenant.objects.values_list("slug", "name")[: OFFERED_MOST + 1])
@@ -292,6 +350,13 @@ class AllUsageFilter(UsageFilter):
         if tenant := Tenant.objects.filter(slug=slug).first():
             return tenant
         raise ValidationError(_("There is no such tenant. Write its short name, as in its address."))
+
+
+def whole_hours(period: Period, zone: ZoneInfo) -> Period:
+    """The same time by the hour, widened to whole ones."""
+    start_s = floor_s("hour", period.start.timestamp(), zone)
+    end_s = floor_s("hour", period.end.timestamp() - 1, zone)
+    return Period(at(start_s).astimezone(zone), at(next_s("hour", end_s, zone)).astimezone(zone), "hour")
 
 
 def preset(name: str, zone: ZoneInfo, now: datetime) -> Period:

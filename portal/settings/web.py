@@ -157,6 +157,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(seconds=30),
         "options": {"expires": 30},
     },
+    "count-backends": {
+        "task": "gateway.tasks.count_backends",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
+    "clear-exports": {
+        "task": "portal.tasks.clear_exports",
+        "schedule": timedelta(minutes=10),
+        "options": {"expires": 600},
+    },
     "post-journal": {
         "task": "usage.tasks.post_journal",
         "schedule": timedelta(seconds=1),

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -20,6 +21,7 @@ from portal import keyset
 from portal.access import person, require
 from portal.forms.usage import RequestFilter
 from portal.remedies import remedy
+from portal.views.exports import streamed_or_made
 from usage import history
 from usage.events import Ending
 from usage.limits import NAMES
@@ -93,8 +95,15 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         "is_narrow": page is not None and form.is_narrow,
         "zone": form.zone.key,
         "home": reverse("requests", args=[tenant.slug]),
+        "query": keyset.query(request).removeprefix("?"),
     }
     return render(request, "portal/requests/list.html", context)
+
+
+@require(Action.VIEW)
+def download(request: HttpRequest, tenant: Tenant, kind: str) -> HttpResponseBase:
+    """All the calls that the filters of the page leave, one a line; never a word of them."""
+    return streamed_or_made(request, tenant, "requests", kind)
 
 
 @require(Action.VIEW)

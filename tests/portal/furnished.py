@@ -8,6 +8,7 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from accounts import inviting, issuing
 from accounts.models import AuditEvent, Membership, Tenant, User
@@ -19,6 +20,7 @@ from portal.alerts.models import Alert, Delivery, Notice
 from tests.e2e.conftest import BY
 from tests.usage.made import event
 from usage import ledger, limits
+from usage.models import Export
 
 MARKUP = "<b>x</b><script>alert(1)</script>"  # wherever a person may write a text
 RULES = [{"name": "words", "kind": "keywords", "words": ["ALPHA-77"], "where": ["input"], "action": "block"}]
@@ -96,9 +98,18 @@ def furnish(tenant: Tenant) -> Things:
     for holder in (tenant, alias, key):
         Limit.replace_all(holder, [limits.Limit("requests_per_minute", 60)])
     alerts, alerts_of_all = _alerts(tenant, own, somebody), _alerts(None, f"{own}-platform", somebody)
+    files = {
+        of: Export.objects.create(
+            id=uuid7(), owner_id=somebody.pk, tenant_id=of, subject="usage", kind="csv", query=f"alias={MARKUP}", language="en",
+            state="running", created_at=timezone.now(), touched_at=timezone.now(), expires_at=timezone.now(), rows_total=9,
+        )
+        for of in (tenant.pk, None)
+    }  # fmt: skip
     return {
         "everywhere": {"slug": own, "tenant_slug": own},
         "key": {"pk": key.pk},
+        "export": {"pk": files[tenant.pk].pk},
+        "admin_export": {"pk": files[None].pk},
         "request": {"pk": call.request_id},
         "playground_told": {"pk": call.request_id},
         "member": {"pk": member.pk},

@@ -61,7 +61,7 @@ def lines_of(client: Client, query: str = "", path: str = "/t/acme/usage/ndjson/
 
 def table_of(page: str, label: str) -> Iterator[list[str]]:
     """The rows of the table in the region of that name."""
-    found = re.search(rf'<div class="scrolls"[^>]*aria-label(?:ledby)?="{label}">(.*?)</table>', page, re.DOTALL)
+    found = re.search(rf'<div class="scrolls"[^>]*aria-label(?:ledby)?="{re.escape(label)}">(.*?)</table>', page, re.DOTALL)
     assert found is not None
     for row in re.findall(r"<tr[^>]*>(.*?)</tr>", found[1], re.DOTALL):
         yield [text_of(cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
@@ -98,6 +98,70 @@ def test_filters_groups_and_shares(viewer: Client, acme: Tenant, morning: dateti
     rows = list(table_of(page_of(viewer, "?metric=errors"), "Breakdown"))
     assert [row[:2] for row in rows[1:-1]] == [["a", "100.0%"], ["b", "0.0%"]]
     assert rows[-1][2] == "4"
+
+
+def test_two_groups_make_a_row_of_each_pair(viewer: Client, acme: Tenant, morning: datetime) -> None:
+    ledger.post([
+        event(acme, morning, alias="a"), event(acme, morning, alias="a", stream=False), event(acme, morning, alias="b"),
+        event(acme, morning, alias="a"),
+    ])  # fmt: skip
+    page = page_of(viewer, "?group=alias&sub=stream")
+    rows = [row[:4] for row in table_of(page, "Breakdown")]
+    assert rows == [
+        ["Alias", "Answer", "Share", "Requests"], ["a", "Streamed", "50.0%", "2"], ["a", "Whole", "25.0%", "1"],
+        ["b", "Streamed", "25.0%", "1"], ["Total", "", "", "4"],
+    ]  # fmt: skip
+    assert next(table_of(page, "Requests"))[1:] == ["a · Streamed", "a · Whole", "b · Streamed", "Total"]
+    assert {(row["group"], row["subgroup"], row["subname"]) for row in lines_of(viewer, "?group=alias&sub=stream")} == {
+        ("a", "yes", "Streamed"), ("a", "no", "Whole"), ("b", "yes", "Streamed"),
+    }  # fmt: skip
+    assert [row[0] for row in table_of(page_of(viewer, "?sub=alias"), "Breakdown")][1:] == ["a", "b", "Total"]
+    assert list(table_of(page_of(viewer, "?stream=no"), "Breakdown"))[-1][2] == "1"
+
+
+def test_end_users_and_tags_have_totals_of_their_own(viewer: Client, acme: Tenant, morning: datetime) -> None:
+    ledger.post([
+        event(acme, morning, end_user="u1", metadata={"team": "search", "run": "7"}), event(acme, morning),
+        event(acme, morning, end_user="u2", metadata={"team": "search"}), event(acme, morning, end_user="u1"),
+    ])  # fmt: skip
+
+    def rows(query: str) -> list[list[str]]:
+        return [row[:3] for row in table_of(page_of(viewer, query), "Breakdown")][1:]
+
+    assert rows("?group=end_user") == [["u1", "50.0%", "2"], ["u2", "25.0%", "1"], ["Total", "", "4"]]
+    assert rows("?group=tag") == [["team=search", "50.0%", "2"], ["run=7", "25.0%", "1"], ["Total", "", "4"]]
+    assert rows("?group=tag&range=1h") == rows("?group=tag&range=30d") == rows("?group=tag")
+    assert "Requests: 2" in text_of(page_of(viewer, "?end_user=u1"))
+    assert "Requests: 2" in text_of(page_of(viewer, "?tag=team%3Dsearch&group=alias"))
+    assert [row["requests"] for row in lines_of(viewer, "?tag=team%3Dsearch")] == [2]
+    assert "&amp;end_user=u1" in page_of(viewer, "?group=end_user")
+    for query in ("?end_user=u1&alias=general", "?group=tag&stream=yes", "?end_user=u1&tag=a%3Db"):
+        assert "kept apart from all others" in text_of(page_of(viewer, query))
+    for metric in ("concurrency", "first_p95"):
+        assert "not kept by end user" in text_of(page_of(viewer, f"?group=tag&metric={metric}"))
+    assert "Write a name, =, and a value" in text_of(page_of(viewer, "?tag=team"))
+
+
+def test_every_figure_of_the_table_leads_to_the_calls_it_counts(viewer: Client, acme: Tenant, morning: datetime) -> None:
+    ledger.post([
+        event(acme, morning, alias="a"), event(acme, morning, alias="a", outcome="lost", status=200),
+        event(acme, morning, alias="a", stream=False), event(acme, morning, alias="b"),
+    ])  # fmt: skip
+    page = page_of(viewer, "?stream=yes&sub=ending")
+    found = re.findall(r'<a class="plain" href="(/t/acme/requests/[^"]*)">([0-9]+)</a>', page)
+    assert found
+    for url, figure in found:
+        if "prompt" not in url and int(figure) < 10:
+            calls = page_of(viewer, unescape(url), "")
+            assert calls.count('class="call-time"') == int(figure)
+
+
+def test_concurrency_is_how_many_calls_ran_at_the_same_time(viewer: Client, acme: Tenant, morning: datetime) -> None:
+    ledger.post([event(acme, morning.replace(hour=7, minute=30), duration_ms=90 * 60_000) for _ in range(4)])
+    page = page_of(viewer, "?metric=concurrency&group=none")
+    rows = {row[0]: row[1] for row in table_of(page, "Concurrent calls (average)")}
+    assert (rows["21 Nov 2026, 07:00"], rows["21 Nov 2026, 08:00"]) == ("2.0", "4.0")
+    assert [row["concurrency"] for row in lines_of(viewer, "?group=none")] == [2.0, 4.0]
 
 
 def test_table_is_sorted_as_the_url_says(viewer: Client, acme: Tenant, morning: datetime) -> None:
@@ -180,9 +244,9 @@ def test_files_hold_what_the_page_shows(viewer: Client, acme: Tenant, morning: d
     assert [row["name"] for row in rows] == [f"=evil-{n}" for n in range(9)]
     assert rows[0] == {
         "start": "2026-11-21T08:00:00+09:00", "end": "2026-11-21T09:00:00+09:00", "group": "=evil-0", "name": "=evil-0",
-        "requests": 1, "prompt_tokens": 100, "cached_tokens": 40, "completion_tokens": 20, "errors": 0, "refused": 0,
-        "blocked": 0, "first_token_p50_ms": rows[0]["first_token_p50_ms"],
-        "first_token_p95_ms": rows[0]["first_token_p95_ms"], "cost": "1.5",
+        "subgroup": "", "subname": "", "concurrency": 0.0, "requests": 1, "prompt_tokens": 100, "cached_tokens": 40,
+        "completion_tokens": 20, "errors": 0, "refused": 0, "blocked": 0, "cost": "1.5",
+        "first_token_p50_ms": rows[0]["first_token_p50_ms"], "first_token_p95_ms": rows[0]["first_token_p95_ms"],
     }  # fmt: skip
     answer: Any = viewer.get("/t/acme/usage/csv/")
     text = b"".join(answer.streaming_content).decode()
@@ -259,6 +323,10 @@ CALLS = st.lists(
             ("completed", None, 200), ("failed", "upstream_timeout", 504), ("lost", None, 200),
             ("refused", "rate_limited", 429), ("refused", "content_blocked", 403), ("client_left", "client_left", 499),
         ]),
+        "stream": st.booleans(),
+        "end_user": st.sampled_from([None, "u1", "u2"]),
+        "metadata": st.sampled_from([None, {"team": "a"}, {"team": "b"}]),
+        "duration_ms": st.integers(0, 7_200_000),
         "prompt_tokens": st.integers(0, 5000),
         "completion_tokens": st.integers(0, 900),
     }),
@@ -287,10 +355,24 @@ def test_figures_equal_sums_over_the_ledger(
             within = within.filter(**{column: row["group"]}) if column else within
             sums = within.aggregate(Sum("prompt_tokens"), Sum("completion_tokens"))
             assert row["requests"] == within.count()
-            assert (row["prompt_tokens"], row["completion_tokens"]) == tuple(sums.values())
+            assert (row["prompt_tokens"], row["completion_tokens"]) == tuple(value or 0 for value in sums.values())
             assert row["refused"] == within.filter(error_code="rate_limited").count()
             assert row["blocked"] == within.filter(error_code="content_blocked").count()
             assert row["errors"] == within.filter(outcome__in=["failed", "lost"]).count()
+    for row in lines_of(viewer, f"{query}&group=alias&sub=stream", path=f"/t/{tenant.slug}/usage/ndjson/"):
+        within = UsageRecord.objects.filter(
+            tenant_id=tenant.pk, created_at__gte=datetime.fromisoformat(row["start"]), created_at__lt=row["end"]
+        ).filter(alias=row["group"], stream=row["subgroup"] == "yes")
+        assert row["requests"] == within.count()
+        assert row["prompt_tokens"] == sum(within.values_list("prompt_tokens", flat=True))
+    for group, column in (("end_user", "end_user"), ("tag", "metadata__team")):
+        rows_of_labels = lines_of(viewer, f"{query}&group={group}", path=f"/t/{tenant.slug}/usage/ndjson/")
+        for row in rows_of_labels:
+            within = UsageRecord.objects.filter(
+                tenant_id=tenant.pk, created_at__gte=datetime.fromisoformat(row["start"]), created_at__lt=row["end"]
+            ).filter(**{column: row["group"].removeprefix("team=")})
+            assert row["requests"] == within.count()
+            assert row["completion_tokens"] == sum(within.values_list("completion_tokens", flat=True))
     start, end = _shown(page := page_of(viewer, f"{query}&group=none", path=f"/t/{tenant.slug}/usage/"))
     asked = UsageRecord.objects.filter(tenant_id=tenant.pk, created_at__gte=start, created_at__lt=end).count()
     assert f"Requests: {asked}" in text_of(page)

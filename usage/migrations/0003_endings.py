@@ -19,12 +19,30 @@ ALTER TABLE usage_{name} ALTER COLUMN ending DROP DEFAULT, DROP CONSTRAINT usage
     ADD PRIMARY KEY (tenant_id, starts_at, key_id, alias, backend, status, ending);
 """
 
+SUMS = ("requests", "errors", "refused", "blocked", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano")
+
+
+def summed(column):
+    return "ARRAY[" + ", ".join(f"sum({column}[{n}])::int" for n in range(1, 29)) + "]"
+
+
+# Rows that differ in their ending alone are added up.
+BACKWARD = f"""
+CREATE TEMPORARY TABLE usage_merged ON COMMIT DROP AS
+    SELECT {", ".join(KEY)}, {", ".join(f"sum({name})::bigint AS {name}" for name in SUMS)},
+        {summed("durations")} AS durations, {summed("first_tokens")} AS first_tokens
+    FROM usage_{{name}} GROUP BY {", ".join(KEY)};
+DELETE FROM usage_{{name}};
+ALTER TABLE usage_{{name}} DROP CONSTRAINT usage_{{name}}_pkey, DROP COLUMN ending, ADD PRIMARY KEY ({", ".join(KEY)});
+INSERT INTO usage_{{name}} ({", ".join((*KEY, *SUMS, "durations", "first_tokens"))}) SELECT * FROM usage_merged;
+DROP TABLE usage_merged;
+"""
+
 
 def rollup(name):
     pk = models.CompositePrimaryKey(*KEY, "ending", blank=True, editable=False, primary_key=True, serialize=False)
     return migrations.SeparateDatabaseAndState(
-        # Not undone: rows that differ in their ending alone would have to be added up.
-        database_operations=[migrations.RunSQL(FORWARD.format(name=name))],
+        database_operations=[migrations.RunSQL(FORWARD.format(name=name), BACKWARD.format(name=name))],
         state_operations=[
             migrations.AddField(name, "ending", models.TextField(default=""), preserve_default=False),
             migrations.AlterField(name, "pk", pk),

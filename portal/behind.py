@@ -1,0 +1,41 @@
+"""From a figure to the calls it counts: the address of the list of requests that holds them, and no others. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from django.urls import reverse
+
+# Of a measure that counts some of the calls: how the list is asked for those alone.
+ENDINGS: Final[Mapping[str, str]] = {"errors": "failed", "refused": "refused", "blocked": "blocked"}
+_FORMAT: Final = "%Y-%m-%dT%H:%M"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure as it reads. url: of the calls behind it; "" where there are none, or they are nobody's page."""
+
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The requests of a tenant that a page tells of: of its time and its filters, by the names of portal.forms.usage."""
+
+    slug: str
+    filters: Mapping[str, str]
+
+    def url(self, measure: str = "", **of: str) -> str:
+        """Narrowed to what `measure` counts, and to the filters `of`."""
+        asked = {**self.filters, **of}
+        if measure in ENDINGS:
+            asked["ending"] = ENDINGS[measure]
+        return f"{reverse('requests', args=[self.slug])}?{urlencode({name: text for name, text in asked.items() if text})}"
+
+
+def between(start: datetime, end: datetime) -> dict[str, str]:
+    """A time as the list's address says it, on the clock of both times' zone."""
+    return {"from": f"{start:{_FORMAT}}", "to": f"{end:{_FORMAT}}"}
