@@ -72,7 +72,7 @@ class Compression(GZipMiddleware):
         return response if response.streaming else super().process_response(request, response)
 
 
-class StaticFiles(WhiteNoiseMiddleware):
+class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # WhiteNoise ships no types
     """WhiteNoise, which sends compressed what lies compressed beside the file, made to compress where nothing does."""
 
     @staticmethod
