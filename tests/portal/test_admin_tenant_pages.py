@@ -126,7 +126,7 @@ def test_list_costs_the_same_however_many(
 ) -> None:
     made = Tenant.objects.bulk_create(Tenant(slug=f"t-{n:03}", name=f"Tenant {n:03}") for n in range(120))
     Limit.objects.bulk_create(Limit(tenant=tenant, name="tokens_per_day", max=100) for tenant in made)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         page = page_of(client_of_operator)
     assert len(names_of(page)) == 50
     assert page.count("Tokens per day") == 50
