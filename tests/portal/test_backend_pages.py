@@ -127,7 +127,7 @@ def test_many_backends_take_as_few_queries(
     for number in range(30):
         row = Backend.objects.create(name=f"more-{number}", url=f"http://192.0.2.8:{8000 + number}")
         PoolMember.objects.create(deployment=pool, backend=row)
-    for path, most in (("", 8), ("_live/", 5), ("gpu-1/", 12)):
+    for path, most in (("", 9), ("_live/", 5), ("gpu-1/", 13)):
         with django_assert_max_num_queries(most):
             text_of(chief, path)
 

@@ -125,7 +125,7 @@ def test_list_of_limited_keys_costs_the_same_however_many(
     for n in range(60):
         issue(acme, f"key-{n:02}").limits.create(name="tokens_per_day", max=2000)
     client = signed_in(acme_viewer)
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         page = client.get("/t/acme/keys/").content.decode()
     assert len(names_of(page)) == 25
 

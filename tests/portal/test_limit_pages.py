@@ -189,7 +189,7 @@ def test_page_costs_a_handful_of_queries_however_many_keys(
         key, _ = issuing.issue(acme, issuing.Terms(f"key-{n:02}"), actor=None, actor_label="test")
         key.limits.create(name="tokens_per_day", max=2000)
     client = signed_in(acme_viewer)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         page = page_of(client)
     assert len(rows_of(page)) == 25
     assert "60 in all" in page

@@ -243,12 +243,12 @@ def test_page_costs_a_handful_of_queries_however_many_rows(
     signed_in: SignedIn, acme: Tenant, acme_viewer: User, django_assert_max_num_queries: Callable[[int], Any]
 ) -> None:
     client = signed_in(acme_viewer)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         page_of(client)
     keys = [issuing.issue(acme, issuing.Terms(f"key-{n}"), actor=None, actor_label="test")[0] for n in range(60)]
     Limit.objects.bulk_create(Limit(key=key, name="tokens_per_day", max=5000) for key in keys)
     ledger.post([event(acme, timezone.now(), key_id=str(key.pk), alias=f"a{n}") for n, key in enumerate(keys)])
-    with django_assert_max_num_queries(18):
+    with django_assert_max_num_queries(19):
         page_of(client)
     with django_assert_max_num_queries(8):
         page_of(client, "/t/acme/now/")
