@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from django.db import connections
 from django.test import override_settings
 from playwright.sync_api import expect
 
@@ -57,6 +58,7 @@ def seen(portal_url: str, stand: Stand, person: User, monkeypatch: pytest.Monkey
         window.sign_in(person)
         window.open("/t/acme/playground/")
         yield window
+        connections.close_all()  # those made while playwright's loop ran are nobody's afterwards
 
 
 def ask(seen: Window, text: str = "Hello") -> None:
