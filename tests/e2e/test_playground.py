@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from django.db import connections
 from django.test import override_settings
 from playwright.sync_api import expect
 
@@ -57,6 +58,7 @@ def seen(portal_url: str, stand: Stand, person: User, monkeypatch: pytest.Monkey
         window.sign_in(person)
         window.open("/t/acme/playground/")
         yield window
+        connections.close_all()  # those made while playwright's loop ran are nobody's afterwards
 
 
 def ask(seen: Window, text: str = "Hello") -> None:
@@ -237,7 +239,10 @@ def test_the_page_is_sound_on_a_phone_in_the_dark(
         seen.page.click(".parameters summary")
         ask(seen)
         expect(part(seen, "told")).to_contain_text("出力トークン")
-        expect(seen.page.locator("#snippet-curl")).to_contain_text("curl")
+        seen.page.fill("[name=temperature]", "0.5")
+        seen.page.click("[data-send]")
+        expect(seen.page.locator("#snippet-curl")).to_contain_text('"temperature": 0.5')
+        ended(seen, "応答完了")
         part(seen, "raw-box").locator("summary").click()
         seen.assert_sound()
 
