@@ -47,11 +47,11 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_abort", "_lock", "_places", "alias", "attempts", "backend", "client_left", "client_request_id",
-        "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error",
-        "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "masks",
-        "metadata", "patience_s", "price", "principal", "prompt", "record", "request_id", "reservation", "retry_count", "rules",
-        "started", "stop_watching", "stream",
+        "__weakref__", "_abort", "_lock", "_places", "admission_us", "alias", "attempts", "auth_us", "backend", "client_left",
+        "client_request_id", "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended",
+        "endpoint", "error", "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe",
+        "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "record",
+        "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,9 @@ class Call:
         self.backend: str | None = None
         self.attempts = 0
         self.retry_count: str | None = None
+        self.auth_us: int | None = None
+        self.policy_us: int | None = None
+        self.admission_us: int | None = None
         self.first_token_ms: int | None = None
         self.dropped_params: tuple[str, ...] = ()
         self.end_user: str | None = None
@@ -203,6 +206,9 @@ class Call:
             limits=[limit_seen(state) for state in self.limit_states] or None,
             clamped=self.is_clamped,
             policy=decisions_told(self.decisions) or None,
+            auth_us=self.auth_us,
+            policy_us=self.policy_us,
+            admission_us=self.admission_us,
         )
 
     def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
@@ -234,6 +240,11 @@ class Call:
                 "client_retry": self.retry_count,
             }
         return {name: value for name, value in line.items() if value is not None}
+
+
+def micros_since(begun: float) -> int:
+    """begun: of time.perf_counter()."""
+    return int((time.perf_counter() - begun) * 1_000_000)
 
 
 def in_time_s(patience_s: float) -> float:

@@ -4,12 +4,13 @@ resolve the alias -> shape the request for it -> judge it by its content policie
 backend's answer -> relay it, or return it whole
 """
 
+import time
 from functools import partial
 
 from gateway import lifecycle
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
-from gateway.call import Call, in_time_s
+from gateway.call import Call, in_time_s, micros_since
 from gateway.config import directory
 from gateway.config.documents import Deployment
 from gateway.exceptions import ClientLeft, ModelNotFound, Overloaded, UpstreamUnavailable
@@ -37,7 +38,11 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     UpstreamUnavailable, UpstreamTimeout, ClientLeft.
     """
     road = resolve(call, principal, request.model)
-    upstream = guarded(call, principal, road, shape(call, principal, request, road), complete=unguarded)
+    upstream, begun = shape(call, principal, request, road), time.perf_counter()
+    try:
+        upstream = guarded(call, principal, road, upstream, complete=unguarded)
+    finally:
+        call.policy_us = micros_since(begun)
     return answered(call, principal, request, road, upstream)
 
 
@@ -101,8 +106,11 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
         prompt_tokens=prompt_tokens(call.prompt, road.first, upstream),
         prefix_digest=beginning(fields["messages"], fields.get("tools")),
     )
-    wished = request.max_tokens is not None
-    tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
+    wished, begun = request.max_tokens is not None, time.perf_counter()
+    try:
+        tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
+    finally:
+        call.admission_us = micros_since(begun)
     if call.reservation is not None:
         lifecycle.settling().hold(call.request_id, partial(Progress, call.reservation, 0, None))
     return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)

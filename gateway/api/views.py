@@ -1,6 +1,7 @@
 """The endpoints of /v1: parse, call one verb, render."""
 
 import sys
+import time
 from typing import Any, ClassVar, cast
 
 import orjson
@@ -21,7 +22,7 @@ from gateway.api.parsers import read_json_object
 from gateway.api.permissions import HasScope
 from gateway.api.rate_headers import rate_headers
 from gateway.api.response_headers import CLAMPED, DROPPED_PARAMS
-from gateway.call import Call
+from gateway.call import Call, micros_since
 from gateway.completion import complete
 from gateway.config.documents import Alias
 from gateway.exceptions import MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
@@ -56,7 +57,9 @@ class GatewayView(APIView):
         return super().dispatch(request, *args, **kwargs)
 
     def perform_authentication(self, request: Request) -> None:
-        call_of(request).principal = principal_of(request)
+        call, begun = call_of(request), time.perf_counter()
+        call.principal = principal_of(request)
+        call.auth_us = micros_since(begun)
 
     def get_exception_handler(self) -> Any:
         return handle_exception
