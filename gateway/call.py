@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import structlog
 from uuid_utils.compat import uuid7
@@ -37,6 +37,9 @@ class Place(Protocol):
         """The next call may have it."""
 
 
+Timing = Literal["auth_us", "policy_us", "admission_us"]
+
+
 class Call:
     """Filled in by each station as the call passes it; `end` writes the log line, the metrics and the usage event.
 
@@ -45,11 +48,11 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_abort", "_ending", "_places", "alias", "attempts", "backend", "client_left", "client_request_id",
-        "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended", "endpoint", "error",
-        "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe", "limit_states", "masks",
-        "metadata", "patience_s", "price", "principal", "prompt", "record", "request_id", "reservation", "retry_count", "rules",
-        "started", "stop_watching", "stream",
+        "__weakref__", "_abort", "_ending", "_places", "admission_us", "alias", "attempts", "auth_us", "backend", "client_left",
+        "client_request_id", "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended",
+        "endpoint", "error", "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe",
+        "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "record",
+        "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +80,9 @@ class Call:
         self.backend: str | None = None
         self.attempts = 0
         self.retry_count: str | None = None
+        self.auth_us: int | None = None
+        self.policy_us: int | None = None
+        self.admission_us: int | None = None
         self.first_token_ms: int | None = None
         self.dropped_params: tuple[str, ...] = ()
         self.end_user: str | None = None
@@ -94,6 +100,9 @@ class Call:
         self._places: list[Place] = []
         self._ending = [None]  # whoever takes it out ends the call: that is one, whatever races
         metrics.IN_FLIGHT.inc()
+
+    def timed(self, name: Timing) -> "Timed":
+        return Timed(self, name)
 
     def hold(self, place: Place, abort: Callable[[], None]) -> None:
         """Keep `place` until the call ends. It, and what `abort` ends, is what the call waits for from now on."""
@@ -202,6 +211,9 @@ class Call:
             limits=[limit_seen(state) for state in self.limit_states] or None,
             clamped=self.is_clamped,
             policy=decisions_told(self.decisions) or None,
+            auth_us=self.auth_us,
+            policy_us=self.policy_us,
+            admission_us=self.admission_us,
         )
 
     def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
@@ -233,6 +245,22 @@ class Call:
                 "client_retry": self.retry_count,
             }
         return {name: value for name, value in line.items() if value is not None}
+
+
+class Timed:
+    """What is done within it is told by `name`, an attribute of the call: microseconds, also of what raised."""
+
+    __slots__ = ("_begun", "_call", "_name")
+
+    def __init__(self, call: Call, name: Timing) -> None:
+        self._call = call
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._begun = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self._call, self._name, int((time.perf_counter() - self._begun) * 1_000_000))
 
 
 def in_time_s(patience_s: float) -> float:

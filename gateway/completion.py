@@ -37,7 +37,9 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     UpstreamUnavailable, UpstreamTimeout, ClientLeft.
     """
     road = resolve(call, principal, request.model)
-    upstream = guarded(call, principal, road, shape(call, principal, request, road), complete=unguarded)
+    upstream = shape(call, principal, request, road)
+    with call.timed("policy_us"):
+        upstream = guarded(call, principal, road, upstream, complete=unguarded)
     return answered(call, principal, request, road, upstream)
 
 
@@ -102,7 +104,8 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
         prefix_digest=beginning(fields["messages"], fields.get("tools")),
     )
     wished = request.max_tokens is not None
-    tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
+    with call.timed("admission_us"):
+        tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
     if call.reservation is not None:
         lifecycle.settling().hold(call.request_id, partial(Progress, call.reservation, 0, None))
     return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)

@@ -38,6 +38,13 @@ def seconds(value_ms: Amount) -> str:
     return "–" if value_ms is None else _("%(number)s s") % {"number": _decimals(value_ms / 1000, 2)}
 
 
+def stretch(value_ms: float) -> str:
+    """A part of a call's time, which may be thousandths of what the others are."""
+    if value_ms >= 100:
+        return seconds(value_ms)
+    return _("%(number)s ms") % {"number": _decimals(value_ms, 2 if value_ms < 10 else 0)}
+
+
 def seconds_short(value_ms: Amount) -> str:
     return "–" if value_ms is None else _("%(number)s s") % {"number": _short(value_ms / 1000)}
 

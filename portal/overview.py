@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import ApiKey, Tenant
 from gateway.models import Limit
+from portal import forecast
 from portal.breakdown import change, labels_of, values_of
 from portal.charts import SERIES_MOST, Chart, Series, chart, sparkline
 from portal.forms.usage import Period, preset
@@ -20,6 +21,7 @@ from usage.history import Trouble, troubles
 from usage.limits import PERIODIC, period, period_start_s
 from usage.models import DayRollup
 from usage.series import Asked, Row, Sums, buckets, totals, zone_of
+from usage.traffic import Counted, last_minutes
 
 CARDS: Final = ("requests", "tokens", "errors", "first_p95")
 CHARTS: Final = ("requests", "tokens")
@@ -29,6 +31,7 @@ LIMITS_ASKED: Final = 100
 TROUBLES_SHOWN: Final = 6
 _OTHER: Final = gettext_lazy("Other")
 _DAY_BEFORE: Final = gettext_lazy("The day before")
+SLIDING: Final = ("tokens_per_hour", "requests_per_minute")
 _PACE_FROM_S: Final = 900  # of a period; before that its pace says little
 
 
@@ -54,7 +57,10 @@ class TopKey:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """reached_at: when it is used up if calls go on as since its period began; None: not before that ends."""
+    """reached_at: when it is used up if calls go on as lately; None: not before its period ends, or nobody can tell.
+
+    As lately: of a day or a month as since it began, of the last hour as in the last minutes, of calls a minute as they grow.
+    """
 
     standing: Standing
     reached_at: datetime | None
@@ -103,7 +109,7 @@ def cards(now: Asked, rows: Sequence[Row], before: Sequence[Row]) -> list[Card]:
 
 
 def context(tenant: Tenant, moment: datetime) -> dict[str, Any]:
-    """Nine queries, and one script of Redis, however much was used."""
+    """Ten queries, and one script of Redis, however much was used."""
     now, before = now_and_before(tenant, moment)
     by_alias = totals(now, "alias")
     drawn = sorted((name for name in by_alias if by_alias[name].requests), key=lambda name: (-by_alias[name].requests, name))
@@ -137,20 +143,30 @@ def bars(tenant: Tenant, moment: datetime) -> list[Bar]:
     rows = Limit.objects.for_tenant(tenant).filter(live).select_related("alias", "key").order_by("tenant_id", "alias_id")
     found = standings(tenant, list(rows[:LIMITS_ASKED]))
     found.sort(key=lambda standing: -(standing.used_width + standing.reserved_width))
-    return [Bar(standing, reached_at(standing, tenant.time_zone, moment)) for standing in found[:LIMITS_SHOWN]]
+    shown = found[:LIMITS_SHOWN]
+    sliding = [standing for standing in shown if standing.state is not None and standing.row.name in SLIDING]
+    bounds = [(standing.state.bound.subject, standing.state.bound.subject_id) for standing in sliding if standing.state]
+    counted = last_minutes(tenant.pk, bounds, moment, forecast.HOUR_MINUTES)
+    lately = {standing.row.pk: of_it for standing, of_it in zip(sliding, counted, strict=True)}
+    return [Bar(one, reached_at(one, tenant.time_zone, moment, lately.get(one.row.pk))) for one in shown]
 
 
-def reached_at(standing: Standing, time_zone: str, moment: datetime) -> datetime | None:
-    """See Bar. Of limits of a day or a month alone: what an hour or a minute counts goes away as new calls come."""
+def reached_at(standing: Standing, time_zone: str, moment: datetime, lately: Counted | None = None) -> datetime | None:
+    """See Bar. lately: of a limit that slides, what was used in each of the last minutes; without it there is no forecast."""
     state, name = standing.state, standing.row.name
-    if state is None or name not in PERIODIC or state.used <= 0 or state.remaining == 0:
+    if state is None or state.remaining == 0:
         return None
     now_s = moment.timestamp()
-    elapsed_s = now_s - period_start_s(name, now_s, time_zone)
-    if elapsed_s < _PACE_FROM_S:
-        return None
-    at_s = now_s + state.remaining * elapsed_s / state.used
-    return datetime.fromtimestamp(at_s, UTC) if at_s < period(name, now_s, time_zone)[1] else None
+    in_s: float | None = None
+    if name in PERIODIC:
+        elapsed_s = now_s - period_start_s(name, now_s, time_zone)
+        if elapsed_s >= _PACE_FROM_S:
+            in_s = forecast.of_period(state.used, state.remaining, elapsed_s, period(name, now_s, time_zone)[1] - now_s)
+    elif lately is not None and name == "tokens_per_hour":
+        in_s = forecast.of_hour(lately.tokens, state.used + state.reserved, state.bound.limit.max)
+    elif lately is not None and name == "requests_per_minute":
+        in_s = forecast.of_rate(lately.requests, state.bound.limit.max)
+    return datetime.fromtimestamp(now_s + in_s, UTC) if in_s is not None else None
 
 
 def _merged(rows: Sequence[Row]) -> list[Row]:

@@ -103,6 +103,10 @@ REMEDIES: Final[dict[str, Remedy]] = {
         _("The program ended the connection before the answer was whole."),
         _("If it was not meant to, give it a longer time-out."),
     ),
+    "lost": Remedy(
+        _("The process of the gateway that held the call ended before the call did."),
+        _("Let the program try again. If it happens more than once, tell the operator the request id."),
+    ),
     "upstream_unavailable": _BACKEND,
     "upstream_timeout": _SLOW,
     "internal_error": Remedy(

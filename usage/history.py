@@ -18,13 +18,16 @@ _WENT_WRONG: Final = ("failed", "refused", "blocked")
 
 _ENDING: Final = """CASE WHEN error_code = 'content_blocked' THEN 'blocked'
     WHEN outcome IN ('failed', 'timeout', 'lost') THEN 'failed' ELSE outcome END"""
+# A call that was lost with its worker has no code of an error: nobody was there to give it one.
+LOST: Final = "lost"
+_CODE: Final = f"CASE WHEN error_code = '' AND outcome = '{LOST}' THEN '{LOST}' ELSE error_code END"
 # By the names of Wanted; each is given its value as %(name)s.
 _CONDITIONS: Final = {
     "aliases": "alias = ANY(%(aliases)s)",
     "key_ids": "key_id = ANY(%(key_ids)s::uuid[])",
     "endings": f"{_ENDING} = ANY(%(endings)s)",
     "status": "status = %(status)s",
-    "code": "error_code = %(code)s",
+    "code": f"{_CODE} = %(code)s",
     "stream": "stream = %(stream)s",
     "end_user": "end_user = %(end_user)s",
     "tag": "metadata @> %(tag)s::jsonb",
@@ -95,7 +98,9 @@ def page(tenant: Tenant, wanted: Wanted, *, before: Place | None = None, rows: i
     inside = ["tenant_id = %(tenant)s", "part = 0", "created_at >= %(start)s", "created_at < %(end)s"]
     if before is not None:
         inside.append("(created_at, request_id) < (%(before_at)s, %(before_id)s)")
-    if "code" in given or (given.get("endings") and set(given["endings"]) <= {"refused", "blocked"}):
+    if given.get("code") == LOST:
+        inside.append(f"outcome = '{LOST}'")
+    elif "code" in given or (given.get("endings") and set(given["endings"]) <= {"refused", "blocked"}):
         inside.append("error_code <> ''")
     outside = [_CONDITIONS[name] for name in given] or ["true"]
     values: dict[str, Any] = {
@@ -154,13 +159,19 @@ def troubles(tenant: Tenant, start: datetime, end: datetime) -> list[Trouble]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT ending, error_code, count(*), (array_agg(request_id ORDER BY created_at DESC))[1], max(created_at) FROM (
-                SELECT {_ENDING} AS ending, error_code, request_id, created_at FROM usage_usagerecord
-                WHERE tenant_id = %s AND created_at >= %s AND created_at < %s AND part = 0 AND error_code <> ''
-                ORDER BY created_at DESC LIMIT {LOOKED_AT_MOST}
-            ) AS latest WHERE ending = ANY(%s) GROUP BY ending, error_code ORDER BY 3 DESC, 1, 2
+            WITH latest AS (
+                (SELECT {_ENDING} AS ending, error_code AS code, request_id, created_at FROM usage_usagerecord
+                WHERE tenant_id = %(tenant)s AND created_at >= %(start)s AND created_at < %(end)s AND part = 0
+                    AND error_code <> '' ORDER BY created_at DESC LIMIT {LOOKED_AT_MOST})
+                UNION ALL
+                (SELECT 'failed', '{LOST}', request_id, created_at FROM usage_usagerecord
+                WHERE tenant_id = %(tenant)s AND created_at >= %(start)s AND created_at < %(end)s AND part = 0
+                    AND outcome = '{LOST}' AND error_code = '' ORDER BY created_at DESC LIMIT {LOOKED_AT_MOST})
+            )
+            SELECT ending, code, count(*), (array_agg(request_id ORDER BY created_at DESC))[1], max(created_at) FROM latest
+            WHERE ending = ANY(%(wrong)s) GROUP BY ending, code ORDER BY 3 DESC, 1, 2
             """,  # noqa: S608 - own names
-            [tenant.pk, start, end, list(_WENT_WRONG)],
+            {"tenant": tenant.pk, "start": start, "end": end, "wrong": list(_WENT_WRONG)},
         )
         return [Trouble(*row) for row in cursor.fetchall()]
 

@@ -63,6 +63,7 @@ class UsageRecord(models.Model):
                 fields=["tenant_id", "created_at"], name="usage_record_policy", condition=models.Q(policy__isnull=False)
             ),
             models.Index(fields=["tenant_id", "created_at"], name="usage_record_errors", condition=~models.Q(error_code="")),
+            models.Index(fields=["tenant_id", "created_at"], name="usage_record_lost", condition=models.Q(outcome="lost")),
         ]
 
     def __str__(self) -> str:

@@ -1,9 +1,9 @@
 """What went on lately, over all tenants: asked by operators, of the minute rollups, tenant by tenant for the index's sake."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
@@ -106,7 +106,7 @@ def calls_since(tenant_ids: Collection[UUID], since: datetime) -> dict[UUID, Cal
         cursor.execute(
             """
             SELECT tenant_id, sum(requests)::bigint, sum(errors)::bigint FROM usage_minuterollup
-            WHERE tenant_id = ANY(%s) AND starts_at >= %s GROUP BY tenant_id
+            WHERE tenant_id = ANY(%s) AND starts_at >= %s GROUP BY tenant_id HAVING sum(requests) > 0
             """,
             [list(tenant_ids), since],
         )
@@ -123,3 +123,39 @@ def refused_since(tenant_ids: Collection[UUID], since: datetime) -> set[Refused]
             [list(tenant_ids), since],
         )
         return {Refused(*row) for row in cursor.fetchall()}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Of one subject. requests, tokens: in each minute, oldest first, 0 where nothing was."""
+
+    requests: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+def last_minutes(tenant_id: UUID, subjects: Sequence[tuple[str, str]], until: datetime, count: int) -> list[Counted]:
+    """The `count` whole minutes before that of `until`, of each (subject, its id) as in BoundLimit. One query."""
+    if not subjects:
+        return []
+    end = until.replace(second=0, microsecond=0)
+    start = end - timedelta(minutes=count)
+    chosen: list[str] = []
+    values: dict[str, Any] = {}
+    for place, (subject, subject_id) in enumerate(subjects):
+        condition = {"key": f"key_id = %(id{place})s::uuid", "alias": f"alias = %(id{place})s"}.get(subject, "true")
+        values[f"id{place}"] = subject_id
+        amounts = ("requests", "prompt_tokens + completion_tokens")
+        chosen += [f"coalesce(sum({amount}) FILTER (WHERE {condition}), 0)::bigint" for amount in amounts]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT starts_at, {", ".join(chosen)} FROM usage_minuterollup
+            WHERE tenant_id = %(tenant)s AND starts_at >= %(start)s AND starts_at < %(end)s GROUP BY starts_at
+            """,  # noqa: S608 - own names
+            {"tenant": tenant_id, "start": start, "end": end, **values},
+        )
+        found = {starts_at: amounts for starts_at, *amounts in cursor.fetchall()}
+    nothing = [0] * len(chosen)
+    rows = [found.get(start + timedelta(minutes=n), nothing) for n in range(count)]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(chosen)
+    return [Counted(columns[2 * place], columns[2 * place + 1]) for place in range(len(subjects))]

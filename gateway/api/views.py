@@ -64,7 +64,9 @@ class GatewayView(APIView):
         return super().dispatch(request, *args, **kwargs)
 
     def perform_authentication(self, request: Request) -> None:
-        call_of(request).principal = principal_of(request)
+        call = call_of(request)
+        with call.timed("auth_us"):
+            call.principal = principal_of(request)
 
     def get_exception_handler(self) -> Any:
         return handle_exception
@@ -88,7 +90,8 @@ class ChatCompletions(GatewayView):
     def with_a_key(self, call: Call, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """As DRF's dispatch does it, without its Request, negotiation and throttles: they decide nothing here."""
         try:
-            call.principal = authenticated(request.META)
+            with call.timed("auth_us"):
+                call.principal = authenticated(request.META)
             require_scope(call.principal, self)
             return self.answer(call, call.principal, request)
         except Exception as error:  # noqa: BLE001 - the edge of a view, as in DRF's dispatch

@@ -54,6 +54,11 @@ def as_seconds(value_ms: float | None) -> str:
 
 
 @register.filter
+def as_stretch(value_ms: float) -> str:
+    return measures.stretch(value_ms)
+
+
+@register.filter
 def figure(value: Any) -> str:
     """A whole number, or money as it stands."""
     return number(value) if isinstance(value, int) else str(value)

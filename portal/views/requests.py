@@ -1,6 +1,6 @@
 """The calls of a tenant, newest first, and the story of each: what it used, how long it took, what limits and policies said."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -34,6 +34,9 @@ ORDER: Final = (
     keyset.Column("request_id", keyset.identity, is_descending=True),
 )
 BAR: Final = 1000  # the width of the whole time
+_AUTH: Final = gettext_lazy("The key")
+_POLICY: Final = gettext_lazy("Content policies")
+_ADMISSION: Final = gettext_lazy("Limits")
 _QUEUE: Final = gettext_lazy("Waiting for a place")
 _FIRST: Final = gettext_lazy("Until the first token")
 _STREAM: Final = gettext_lazy("The answer")
@@ -58,7 +61,7 @@ class Stretch:
 
     label: Promise
     css: str
-    ms: int
+    ms: float
     x: int
     width: int
 
@@ -120,8 +123,9 @@ def show(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
         "record": last,
         "key": key,
         "stretches": stretches(last),
+        "has_checks": last.auth_us is not None,
         "limits": [_limit(seen) for seen in story["limits"]],
-        "remedy": remedy(last.error_code) if last.error_code else None,
+        "remedy": remedy(last.error_code or ("lost" if last.outcome == "lost" else "")),
         "parts": parts,
         "is_operator": person(request).is_operator,  # what backs an alias is nobody else's to know
         "zone": tenant.time_zone,
@@ -130,21 +134,37 @@ def show(request: HttpRequest, tenant: Tenant, pk: UUID) -> HttpResponse:
 
 
 def stretches(record: UsageRecord) -> list[Stretch]:
-    """Where its time went, as far as it was told: one after the other, to the end. Checks before the queue are in the next."""
+    """Where its time went, as far as it was told: one after the other, to the end. What lies between goes to the next."""
     whole = max(1, record.duration_ms)
-    queue = min(record.queue_ms, record.duration_ms)
-    first = record.first_token_ms
-    ends: list[tuple[Promise, str, int]] = [(_QUEUE, "series-6", queue)] if queue else []
-    if first is not None and queue <= first <= record.duration_ms:
-        ends += [(_FIRST, "series-2", first), (_STREAM, "series-1", record.duration_ms)]
-    else:
-        ends += [(_WHOLE if record.attempts else _REFUSED, "series-1", record.duration_ms)]
+    begins, ends = 0.0, list(_ends(record))
     found: list[Stretch] = []
-    begins = 0
     for label, css, end in ends:
-        found.append(Stretch(label, css, end - begins, begins * BAR // whole, max(4, (end - begins) * BAR // whole)))
-        begins = end
+        ms = max(0.0, end - begins)
+        found.append(Stretch(label, css, ms, int(begins * BAR / whole), max(4, int(ms * BAR / whole))))
+        begins = max(begins, end)
     return found
+
+
+def _ends(record: UsageRecord) -> Iterator[tuple[Promise, str, float]]:
+    """Each stretch, and when it ended: ms since the call began. The gateway's own checks come first, then the queue."""
+    whole, checks = record.duration_ms, 0.0
+    for label, css, spent_us in (
+        (_AUTH, "series-3", record.auth_us),
+        (_POLICY, "series-4", record.policy_us),
+        (_ADMISSION, "series-5", record.admission_us),
+    ):
+        if spent_us is not None and checks + spent_us / 1000 <= whole:
+            checks += spent_us / 1000
+            yield label, css, checks
+    queue = min(checks + record.queue_ms, whole)
+    if record.queue_ms:
+        yield _QUEUE, "series-6", queue
+    first = record.first_token_ms
+    if first is not None and queue <= first <= whole:
+        yield _FIRST, "series-2", first
+        yield _STREAM, "series-1", whole
+    else:
+        yield _WHOLE if record.attempts else _REFUSED, "series-1", whole
 
 
 def ending_of(parts: Sequence[UsageRecord]) -> Ending | str:

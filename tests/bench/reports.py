@@ -20,11 +20,12 @@ NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)  # midnight in Tokyo
 ROUNDS = 15
 
 FILL = """
-INSERT INTO usage_hourrollup
+INSERT INTO usage_hourrollup (tenant_id, starts_at, key_id, alias, backend, status, requests, errors, refused, blocked,
+    prompt_tokens, cached_tokens, completion_tokens, cost_nano, durations, first_tokens, ending, stream, busy_ms)
 SELECT tenant, starts_at, ('0198c0de-0000-7000-8000-' || lpad(key::text, 12, '0'))::uuid, 'alias-' || alias, 'gpu-' || backend,
     status, calls, CASE status WHEN 502 THEN calls ELSE 0 END, CASE status WHEN 429 THEN calls ELSE 0 END, 0, calls * 900,
     calls * 300, calls * 250, calls * 1500000, array_fill(calls / 28, ARRAY[28]), array_fill(calls / 28, ARRAY[28]),
-    CASE status WHEN 502 THEN 'failed' WHEN 429 THEN 'refused' ELSE 'completed' END
+    CASE status WHEN 502 THEN 'failed' WHEN 429 THEN 'refused' ELSE 'completed' END, 'yes', calls * 2000
 FROM unnest(%(tenants)s::uuid[]) AS tenant,
     generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 hour', '1 hour') AS starts_at,
     generate_series(1, %(keys)s) AS key, generate_series(1, %(aliases)s) AS alias, generate_series(1, 2) AS backend,

@@ -13,8 +13,10 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Tenant, User
+from portal.views.requests import stretches
 from tests.usage.made import KEY_ID, OTHER_KEY_ID, event
 from usage import history, ledger
+from usage.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
@@ -141,6 +143,29 @@ def test_story_of_a_call(viewer: Client, acme: Tenant, now: datetime) -> None:
         assert words in told, words
     assert EVIL not in page
     assert "gpu-1" not in page
+
+
+def test_the_gateways_own_checks_stand_apart_where_they_were_timed(viewer: Client, acme: Tenant, now: datetime) -> None:
+    one = event(
+        acme, now, auth_us=420, policy_us=1_500, admission_us=12_000, queue_ms=100, first_token_ms=400, duration_ms=1000
+    )  # fmt: skip
+    other = event(acme, now)
+    ledger.post([one, other])
+    told = text_of(page_of(viewer, f"{one.request_id}/"))
+    for words in (
+        "The key 0.42 ms",
+        "Content policies 1.50 ms",
+        "Limits 12",
+        "Waiting for a place 0.10 s",
+        "The answer 0.60 s",
+    ):
+        assert words in told, words
+    assert "not timed apart" not in told
+    assert "not timed apart" in text_of(page_of(viewer, f"{other.request_id}/"))
+    (record,) = UsageRecord.objects.filter(request_id=one.request_id)
+    parts = stretches(record)
+    assert sum(part.ms for part in parts) == pytest.approx(1000)
+    assert [part.x for part in parts] == sorted(part.x for part in parts)
 
 
 def test_backend_is_told_to_operators_alone(

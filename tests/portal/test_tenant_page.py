@@ -21,10 +21,11 @@ from portal import overview
 from portal.standing import Standing
 from tests.conftest import PASSWORD
 from tests.portal.paging import turned
-from tests.usage.made import event
+from tests.usage.made import OTHER_KEY_ID, event
 from usage import ledger
 from usage.limits import BoundLimit
 from usage.reservation import LimitState
+from usage.traffic import last_minutes
 
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
@@ -208,6 +209,51 @@ def test_limit_tells_when_it_is_reached_at_this_pace(acme: Tenant) -> None:
     assert reached(0, 900) is None
     assert reached(600, 900, "tokens_per_hour") is None
     assert overview.reached_at(Standing(Limit(tenant=acme, name="tokens_per_day", max=5)), "Asia/Tokyo", noon) is None
+
+
+@pytest.mark.usefixtures("valkey")
+def test_limits_that_slide_tell_it_too(acme: Tenant) -> None:
+    now = timezone.now().replace(second=30, microsecond=0)
+    ledger.post(
+        [event(acme, now - timedelta(minutes=n), alias="a", prompt_tokens=80) for n in range(1, 11) for _ in range(11 - n)]
+    )
+    alias = ModelAlias(tenant=acme, name="a")
+
+    def reached(name: str, most: int, used: int, alias: ModelAlias | None = None) -> datetime | None:
+        row = Limit(tenant=acme, alias=alias, name=name, max=most)
+        subject = ("alias", "a") if alias else ("tenant", str(acme.pk))
+        (lately,) = last_minutes(acme.pk, [subject], now, 60)
+        return overview.reached_at(
+            Standing(row, LimitState(BoundLimit(*subject, row.configured), used, 0, 0)), "UTC", now, lately
+        )
+
+    # 55 calls of 100 tokens in ten minutes are 5,500, which is 550 a minute.
+    for of in (None, alias):
+        at = reached("tokens_per_hour", 11_000, 5500, of)
+        assert at is not None
+        assert round((at - now).total_seconds()) == 600
+        at = reached("requests_per_minute", 15, 10, of)  # one more each minute
+        assert at is not None
+        assert round((at - now).total_seconds()) == 300
+    assert reached("tokens_per_hour", 5_000_000, 5500) is None
+    assert reached("requests_per_minute", 5000, 10) is None
+    (nobodys,) = last_minutes(acme.pk, [("key", OTHER_KEY_ID)], now, 60)
+    assert sum(nobodys.tokens) == 0
+
+
+def test_lost_calls_are_among_what_went_wrong(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
+    lost = event(acme, timezone.now(), outcome="lost", status=200)
+    ledger.post(
+        [lost, event(acme, timezone.now()), event(acme, timezone.now(), outcome="failed", error_code="upstream_timeout")]
+    )
+    client = signed_in(acme_viewer)
+    page = page_of(client)
+    assert "ended before the call did" in page
+    assert "?ending=failed&amp;code=lost" in page
+    calls = client.get("/t/acme/requests/?ending=failed&code=lost").content.decode()
+    assert calls.count('class="call-time"') == 1
+    assert lost.request_id in calls
+    assert "ended before the call did" in client.get(f"/t/acme/requests/{lost.request_id}/").content.decode()
 
 
 @pytest.mark.usefixtures("valkey")

@@ -335,7 +335,7 @@ CALLS = st.lists(
 
 
 @given(zone=st.sampled_from(ZONES), calls=CALLS, span=st.sampled_from([1, 6, 33]), ends=st.integers(0, 33 * 24))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_figures_equal_sums_over_the_ledger(
     viewer: Client, zone: str, calls: list[dict[str, Any]], span: int, ends: int
 ) -> None:

@@ -1,5 +1,5 @@
 """Totals tell streamed answers from whole ones, and how many calls ran at once; end users and tags get totals of their own;
-the ledger is told how long the gateway's own checks took.
+the ledger is told how long the gateway's own checks took, and finds the calls that were lost.
 
 Rows of before: streamed where each of their calls had a first token, "" where that is not sure; how long their calls ran is
 taken from the histogram of durations, in the span in which they began. Labels are summed from the ledger.
@@ -125,4 +125,8 @@ class Migration(migrations.Migration):
             migrations.RunSQL.noop,
         ),
         *(migrations.AddField("usagerecord", name, models.IntegerField(null=True)) for name in TIMINGS),
+        migrations.AddIndex(
+            "usagerecord",
+            models.Index(condition=models.Q(outcome="lost"), fields=["tenant_id", "created_at"], name="usage_record_lost"),
+        ),
     ]
