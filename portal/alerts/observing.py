@@ -63,11 +63,10 @@ def limits(rules: Sequence[AlertRule], now: datetime) -> Found:
 
 
 def keys(rules: Sequence[AlertRule], now: datetime) -> Found:
-    """A key that lived no longer than that from the beginning is not told of: whoever made it knows."""
+    """A key that lived no longer than that from the beginning is not told of: whoever made it knows. The playground's end by rule."""
     soon = now + timedelta(days=max(max(rule.thresholds) for rule in rules))
-    ending = ApiKey.objects.filter(
-        tenant__in=[rule.tenant_id for rule in rules], revoked_at=None, successor=None, expires_at__gt=now, expires_at__lte=soon
-    )
+    lasting = ApiKey.objects.filter(tenant__in=[rule.tenant_id for rule in rules], revoked_at=None, successor=None)
+    ending = lasting.filter(is_playground=False, expires_at__gt=now, expires_at__lte=soon)
     by_tenant: dict[UUID | None, list[ApiKey]] = defaultdict(list)
     for key in ending.order_by("expires_at"):
         by_tenant[key.tenant_id].append(key)
