@@ -83,7 +83,8 @@ def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", cal
     places = {name: place for place, name in enumerate(drawn)}
     labels = pair_labels(dimension, sub, found)
     joined = {name: " · ".join(pair) if sub else pair[0] for name, pair in labels.items()}
-    rows = buckets(asked, dimension, sub, drawn=drawn) if dimension else buckets(asked)
+    latencies = measure.name.startswith("first_")
+    rows = buckets(asked, dimension, sub, drawn=drawn, latencies=latencies)
     before, before_total = _before(form, tenant_ids, measure)
     value, value_before = measure.of(total, of_s), measure.of(before_total, of_s) if before_total else None
     entries = [
@@ -197,7 +198,7 @@ def _before(form: UsageFilter, tenant_ids: tuple[str, ...], measure: Measure) ->
         return None, None
     asked = form.asked(tenant_ids, period)
     edges = asked.edges
-    rows = buckets(asked)
+    rows = buckets(asked, latencies=measure.name.startswith("first_"))
     label = _("Before, from %(start)s") % {"start": whole_moment(edges[0], asked.span)}
     return Series(label, values_of(measure, rows, edges, "")), sum((row.sums for row in rows), Sums())
 

@@ -120,16 +120,25 @@ def table(asked: Asked, dimensions: Sequence[Dimension]) -> dict[tuple[str, ...]
 
 
 def buckets(
-    asked: Asked, dimension: Dimension | None = None, sub: Dimension | None = None, *, drawn: Collection[str] = ()
+    asked: Asked,
+    dimension: Dimension | None = None,
+    sub: Dimension | None = None,
+    *,
+    drawn: Collection[str] = (),
+    latencies: bool = True,
 ) -> list[Row]:
-    """By bucket, from 0, oldest first; of the dimension's values those that are `drawn`, and all others together."""
+    """By bucket, from 0, oldest first; of the dimension's values those that are `drawn`, and all others together.
+
+    latencies: with the histograms, which cost four times the rest.
+    """
     edges = asked.edges
     name = _name(dimension, sub)
     if dimension is not None:
         name = f"CASE WHEN {name} = ANY(%(drawn)s) THEN {name} END"
     values = {"edges": edges, "drawn": list(drawn)}
-    found = _select(asked, edges[0], edges[-1], [dimension, sub], [_BUCKET, name], values)
-    return [Row(number - 1, name, _sums(values)) for number, name, *values in found]
+    found = _select(asked, edges[0], edges[-1], [dimension, sub], [_BUCKET, name], values, latencies=latencies)
+    more: list[Any] = [] if latencies else [()]
+    return [Row(number - 1, name, _sums([*amounts, *more])) for number, name, *amounts in found]
 
 
 def every_row(asked: Asked, dimension: Dimension | None = None, sub: Dimension | None = None) -> Iterator[Row]:
