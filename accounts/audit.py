@@ -25,6 +25,7 @@ from accounts.models import AuditEvent, Tenant, User
 
 MASK: Final = "***"  # what a caller writes in place of a secret
 VERIFIED: Final = "audit.verified"
+TARGET_MOST: Final = 200  # characters, as the column has it: nobody is kept from acting by a long name
 _WALKED_AT_ONCE: Final = 1_000
 _LOCK: Final = 0x5365_6B69_7368_6F01  # any number, the same in every process: "Sekisho", 1
 _SECRET_NAME: Final = re.compile(r"secret|credential|password|(?:^|_)text(?:$|_)", re.IGNORECASE)
@@ -65,7 +66,7 @@ def record(
         tenant=tenant,
         tenant_slug=tenant.slug if tenant else "",
         verb=verb,
-        target=target,
+        target=target[:TARGET_MOST],
         before=_storable(before),
         after=_storable(after),
         address=by.get("address") or None,

@@ -6,6 +6,7 @@ The text of a key is returned once, by what made it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final, Unpack
 
 from django.conf import settings
@@ -20,6 +21,7 @@ from accounts.scopes import CHAT, MODELS, SCOPES
 
 SCOPES_DEFAULT: Final = (CHAT, MODELS)
 OVERLAP_MAX: Final = timedelta(days=365)
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class IssuingError(Exception):
@@ -49,17 +51,34 @@ class Terms:
 
 
 @transaction.atomic
-def issue(tenant: Tenant, terms: Terms, **by: Unpack[audit.By]) -> tuple[ApiKey, str]:
-    """Mint a key. The text is returned this once and kept nowhere. Raises IssuingError."""
+def issue(tenant: Tenant, terms: Terms, *, more: Mapping[str, Any] = NOTHING, **by: Unpack[audit.By]) -> tuple[ApiKey, str]:
+    """Mint a key. The text is returned this once and kept nowhere. Raises IssuingError.
+
+    more: what the caller writes of it besides, in the same transaction, for the one audit event.
+    """
     text = keys.mint()
     key = _insert(_row(tenant, terms, text), by)
-    _record("key.issued", key, by, after=_facts(key))
+    _record("key.issued", key, by, after={**_facts(key), **more})
     return key, text
 
 
 @transaction.atomic
-def import_key(tenant: Tenant, terms: Terms, text: str, **by: Unpack[audit.By]) -> ApiKey:
-    """Take over a key text made elsewhere, so that its clients need no change. Raises IssuingError."""
+def issue_for_playground(tenant: Tenant, terms: Terms, text: str, **by: Unpack[audit.By]) -> ApiKey:
+    """The key of accounts.playground, of the person who acts. Raises IssuingError."""
+    row = _row(tenant, terms, text)
+    row.is_playground = True
+    key = _insert(row, by)
+    record_played(key, by)
+    return key
+
+
+def record_played(key: ApiKey, by: audit.By) -> None:
+    _record("key.played", key, by, after=_facts(key))
+
+
+@transaction.atomic
+def import_key(tenant: Tenant, terms: Terms, text: str, *, more: Mapping[str, Any] = NOTHING, **by: Unpack[audit.By]) -> ApiKey:
+    """Take over a key text made elsewhere, so that its clients need no change. more: as for issue(). Raises IssuingError."""
     if not keys.is_importable(text):
         if text.startswith(keys.PREFIX):
             raise IssuingError(
@@ -71,15 +90,23 @@ def import_key(tenant: Tenant, terms: Terms, text: str, **by: Unpack[audit.By]) 
     if ApiKey.objects.filter(lookup_id__in=known).exists():
         raise IssuingError("text", _("This key is here already."))
     key = _insert(_row(tenant, terms, text), by)
-    _record("key.imported", key, by, after=_facts(key))
+    _record("key.imported", key, by, after={**_facts(key), **more})
     return key
 
 
 @transaction.atomic
-def revise(key: ApiKey, terms: Terms, **by: Unpack[audit.By]) -> bool:
-    """Give `key` other terms, for the calls that begin from now on. False when they are those it has: nothing is written then.
+def revise(
+    key: ApiKey,
+    terms: Terms,
+    *,
+    before: Mapping[str, Any] = NOTHING,
+    after: Mapping[str, Any] = NOTHING,
+    **by: Unpack[audit.By],
+) -> bool:
+    """Give `key` other terms, for the calls that begin from now on. False when nothing changes: nothing is written then.
 
     A key that is revoked or rotated keeps its terms. `key` is brought up to date. Raises IssuingError, `key` being as it was.
+    before, after: what the caller changes of it besides, in the same transaction, for the one audit event.
     """
     row = ApiKey.objects.select_for_update().get(pk=key.pk)
     if not row.is_revisable:
@@ -91,9 +118,12 @@ def revise(key: ApiKey, terms: Terms, **by: Unpack[audit.By]) -> bool:
             setattr(row, name, value)
         _check(row, is_end_new="expires_at" in wanted)
         _save(row, update_fields=list(wanted))
-        _record("key.changed", row, by, before={name: held[name] for name in wanted}, after=wanted)
+    is_changed = bool(wanted or after)
+    if is_changed:
+        were = {name: held[name] for name in wanted}
+        _record("key.changed", row, by, before={**were, **before}, after={**wanted, **after})
     key.refresh_from_db()
-    return bool(wanted)
+    return is_changed
 
 
 @transaction.atomic
@@ -105,7 +135,7 @@ def rotate(key: ApiKey, *, overlap: timedelta, **by: Unpack[audit.By]) -> tuple[
     if not timedelta() <= overlap <= OVERLAP_MAX:
         raise IssuingError("overlap", _("The overlap must be between 0 and 365 days."))
     key.refresh_from_db(from_queryset=ApiKey.objects.select_for_update())  # two rotations at once: the second sees the first
-    if key.state != "active":
+    if key.state != "active" or key.is_playground:
         raise IssuingError("key", _("Only an active key can be rotated; “%(name)s” is not.") % {"name": key.name})
     terms = Terms(key.name, key.scopes, key.aliases, key.networks, key.error_dialect, key.expires_at, key.policies)
     text = keys.mint()
@@ -160,12 +190,17 @@ def _stored(terms: Terms) -> dict[str, Any]:
 
 
 def _insert(key: ApiKey, by: audit.By) -> ApiKey:
-    if not key.tenant.is_active:
-        raise IssuingError("tenant", _("The tenant “%(slug)s” is suspended: it gets no keys.") % {"slug": key.tenant.slug})
+    refuse_suspended(key.tenant)
     _check(key, is_end_new=True)
     key.created_by = by["actor"]
     _save(key, force_insert=True)
     return key
+
+
+def refuse_suspended(tenant: Tenant) -> None:
+    """Raises IssuingError."""
+    if not tenant.is_active:
+        raise IssuingError("tenant", _("The tenant “%(slug)s” is suspended: it gets no keys.") % {"slug": tenant.slug})
 
 
 def _check(key: ApiKey, *, is_end_new: bool) -> None:

@@ -9,10 +9,11 @@ from accounts.models import User
 
 
 @transaction.atomic
-def revise(user: User, *, name: str, language: str, **by: Unpack[audit.By]) -> bool:
-    """Name and language of `user`. False when they are as they were: nothing is written then."""
+def revise(user: User, *, name: str | None = None, language: str | None = None, **by: Unpack[audit.By]) -> bool:
+    """Name and language of `user`; None leaves it. False when they are as they were: nothing is written then."""
     row = User.objects.select_for_update().get(pk=user.pk)
-    wanted = {"name": name, "language": language}
+    asked = {"name": name, "language": language}
+    wanted = {field: value for field, value in asked.items() if value is not None}
     before = {field: getattr(row, field) for field, value in wanted.items() if getattr(row, field) != value}
     if not before:
         return False

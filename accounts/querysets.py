@@ -41,7 +41,9 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(unexpired, revoked_at=None, tenant__is_active=True)
 
     def in_state(self, state: str) -> Self:
-        """Those of which `ApiKey.state` says so."""
+        """Those of which `ApiKey.state` says so; "playground": those of the playground, in whatever state."""
+        if state == "playground":
+            return self.filter(is_playground=True)
         if state == "revoked":
             return self.filter(revoked_at__isnull=False)
         now, current = timezone.now(), self.filter(revoked_at=None)

@@ -18,6 +18,7 @@ class Action(StrEnum):
     """What a person can do in a tenant."""
 
     VIEW = "view"  # aliases, keys without their text, usage
+    USE_PLAYGROUND = "use_playground"  # calls of one's own, which count for the tenant
     MANAGE_KEYS = "manage_keys"
     MANAGE_POLICIES = "manage_policies"
     MANAGE_SETTINGS = "manage_settings"
@@ -28,7 +29,7 @@ class Action(StrEnum):
 
 ALLOWED: Final[dict[Role, frozenset[Action]]] = {
     Role.VIEWER: frozenset({Action.VIEW}),
-    Role.DEVELOPER: frozenset({Action.VIEW, Action.MANAGE_KEYS}),
+    Role.DEVELOPER: frozenset({Action.VIEW, Action.USE_PLAYGROUND, Action.MANAGE_KEYS}),
     Role.ADMIN: frozenset(Action) - {Action.MANAGE_OWNERS},
     Role.OWNER: frozenset(Action),
 }

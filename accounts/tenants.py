@@ -1,20 +1,18 @@
-"""The verbs of tenants that operators do: make one, change its terms, suspend, resume, look at it as its members do.
+"""The verbs of tenants that operators do: make one, change its terms, suspend, resume, delete, look at it as members do.
 
 Each is one transaction with one audit event.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from accounts import audit
 from accounts.models import Tenant
 
 REASON_LENGTH: Final = 300
-# Addresses of the portal begin with these where a tenant's slug could stand.
-RESERVED: Final = frozenset({"new"})
 
 
 class TenantError(Exception):
@@ -30,8 +28,6 @@ class TenantError(Exception):
 def create(*, extra: dict[str, Any] | None = None, by: audit.By, **facts: Any) -> Tenant:
     """A tenant of these columns. extra: what the audit event tells besides. Raises TenantError."""
     tenant = Tenant(**facts)
-    if tenant.slug in RESERVED:
-        raise TenantError("slug", _("This word is taken by the portal itself: choose another."))
     try:
         tenant.full_clean()
     except ValidationError as error:
@@ -89,6 +85,19 @@ def begin_viewing(tenant: Tenant, **by: Unpack[audit.By]) -> None:
 @transaction.atomic
 def end_viewing(tenant: Tenant, **by: Unpack[audit.By]) -> None:
     _record("tenant.viewing_ended", tenant, by)
+
+
+@transaction.atomic
+def delete(tenant: Tenant, *, gone: Mapping[str, int], **by: Unpack[audit.By]) -> None:
+    """Take the tenant away for good, with its keys, aliases, limits, policies and members' roles; people stay.
+
+    What was used stays in the ledger, and what was done in the audit trail, under the names they had. gone: how many of
+    each go along, for the audit event. `tenant` has no row any more.
+    """
+    _lock(tenant)
+    facts = {"name": tenant.name, "is_active": tenant.is_active, **gone}
+    _record("tenant.deleted", tenant, by, before=facts)
+    tenant.delete()
 
 
 def _lock(tenant: Tenant) -> Tenant:

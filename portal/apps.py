@@ -1,4 +1,4 @@
-"""The portal app: templates' tags, static files, management commands. It has no models."""
+"""The portal app: templates' tags, static files, management commands. Its only models are those of portal/alerts."""
 
 from django.apps import AppConfig
 

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from django.conf import settings
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.core.cache import cache
+from django.db.models import Q, QuerySet, Value
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +23,8 @@ Level = Literal["ok", "warn", "error", ""]
 LATELY: Final = timedelta(minutes=15)
 PERMILLE: Final = 1000  # the width of a whole bar, in its own units
 KV_FULL: Final = 0.9
+KEPT_S: Final = 10
+IN_A_POOL: Final = Q(memberships__isnull=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +69,28 @@ def seen() -> Seen | None:
         return None
 
 
-def states(rows: Sequence[Backend], told: Seen | None) -> list[BackendState]:
-    """rows: with their memberships and deployments at hand."""
-    first_tokens = first_tokens_ms(timezone.now() - LATELY) if rows else {}
+def with_pools(rows: QuerySet[Backend]) -> QuerySet[Any]:
+    """Each with `pool_names`, the names of the deployments that have it in their pool: all in one query."""
+    return rows.annotate(
+        pool_names=ArrayAgg(
+            "memberships__deployment__name", filter=IN_A_POOL, order_by="memberships__deployment__name", default=Value([])
+        )
+    )
+
+
+def states(rows: Sequence[Any], told: Seen | None) -> list[BackendState]:
+    """rows: with `pool_names` at hand."""
+    first_tokens = _first_tokens_ms() if rows else {}
     return [_state(row, told, first_tokens.get(row.name)) for row in rows]
 
 
-def _state(row: Backend, told: Seen | None, first_token_ms: float | None) -> BackendState:
-    pools = sorted(member.deployment.name for member in row.memberships.all())
+def _first_tokens_ms() -> dict[str, float]:
+    """Whoever else looks within these seconds is told the same: one question of the rollups for all of them."""
+    found: dict[str, float] = cache.get_or_set("first-tokens", lambda: first_tokens_ms(timezone.now() - LATELY), KEPT_S) or {}
+    return found
+
+
+def _state(row: Any, told: Seen | None, first_token_ms: float | None) -> BackendState:
     known = told.known.get(row.name) if told else None
     level, word, reason = _judged(row, told)
     verdict = known.fresh_verdict(told.now_s) if known and told else None
@@ -85,7 +104,7 @@ def _state(row: Backend, told: Seen | None, first_token_ms: float | None) -> Bac
         models=(known.verdict.models or ()) if known and known.verdict else (),
         max_model_len=known.verdict.max_model_len if known and known.verdict else None,
         first_token_ms=first_token_ms,
-        pools=pools,
+        pools=row.pool_names,
     )
 
 

@@ -38,9 +38,13 @@ NAMES: Final[dict[str, Promise]] = {
     "record-last-used": gettext_lazy("Write down when keys were used"),
     "post-journal": gettext_lazy("Post ended calls to the ledger"),
     "reap": gettext_lazy("End the calls of dead workers"),
+    "end-playground-keys": gettext_lazy("End the playground keys nobody uses"),
     "make-partitions": gettext_lazy("Make the ledger's coming months"),
     "enforce-retention": gettext_lazy("Remove usage past its time"),
     "reconcile": gettext_lazy("Compare ledger, totals and counters"),
+    "watch-alerts": gettext_lazy("Look whether an alert is due"),
+    "deliver-alerts": gettext_lazy("Send alerts by mail and to webhooks"),
+    "prune-alerts": gettext_lazy("Remove alerts past their time"),
 }
 
 

@@ -128,7 +128,7 @@ def has_usage(tenant: Tenant) -> bool:
 def steps(tenant: Tenant) -> Steps:
     keys = ApiKey.objects.for_tenant(tenant)
     has_called = keys.filter(last_used_at__isnull=False).exists()
-    return Steps(keys.usable().exists(), has_called, has_usage(tenant))
+    return Steps(keys.usable().filter(is_playground=False).exists(), has_called, has_usage(tenant))
 
 
 def bars(tenant: Tenant, moment: datetime) -> list[Bar]:

@@ -151,6 +151,7 @@ def worker(place: Place, order: Order) -> tuple[Role, Report]:
 def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:
     unless_set = {
         "SEKISHO_GATEWAY_URL": place.api,
+        "SEKISHO_GATEWAY_INNER_URL": place.api,
         "SEKISHO_ALLOWED_HOSTS": ",".join(
             ["localhost", "127.0.0.1", "[::1]", urlsplit(place.portal).netloc.rpartition(":")[0]]
         ),

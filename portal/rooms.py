@@ -28,10 +28,12 @@ OF_A_TENANT: Final = (
     Room("tenant", _("Overview"), "layout-dashboard", "o", ("tenant",)),
     Room("usage", _("Usage"), "chart-column", "u", ("usage",)),
     Room("requests", _("Requests"), "list", "r", ("requests", "request")),
+    Room("playground", _("Playground"), "message-square-code", "y", ("playground",), Action.USE_PLAYGROUND),
     Room("keys", _("API keys"), "key-round", "k", ("keys", "key")),
     Room("policies", _("Policies"), "shield-check", "p", ("policies", "policy")),
     Room("aliases", _("Aliases"), "tag", "a", ("aliases",)),
     Room("limits", _("Limits"), "gauge", "l", ("limits",)),
+    Room("alerts", _("Alerts"), "bell-ring", "w", ("alerts", "rule", "webhook", "deliveries", "delivery")),
     Room("members", _("Members"), "users", "m", ("members", "member", "invitation")),
     Room("audit", _("Audit"), "scroll-text", "h", ("audit",), Action.VIEW_AUDIT),
     Room("settings", _("Settings"), "settings", "s", ("settings",), Action.MANAGE_SETTINGS),
@@ -39,12 +41,20 @@ OF_A_TENANT: Final = (
 )
 
 OF_THE_PLATFORM: Final = (
+    Room("admin_fleet", _("Fleet"), "activity", "f", ("admin_fleet",)),
     Room("admin_tenants", _("Tenants"), "building-2", "t", ("admin_tenant", "admin_tenants")),
     Room("admin_plans", _("Quota plans"), "clipboard-list", "q", ("admin_plan", "admin_plans")),
     Room("admin_backends", _("Backends"), "server", "b", ("admin_backends", "admin_backend")),
     Room("admin_deployments", _("Deployments"), "layers", "d", ("admin_deployments", "admin_deployment")),
     Room("admin_aliases", _("Aliases"), "tags", "a", ("admin_aliases", "admin_alias")),
     Room("admin_health", _("Health and jobs"), "heart-pulse", "j", ("admin_health",)),
+    Room(
+        "admin_alerts",
+        _("Alerts"),
+        "bell-ring",
+        "w",
+        ("admin_alerts", "admin_rule", "admin_webhook", "admin_deliveries", "admin_delivery"),
+    ),
     Room("admin_usage", _("Usage"), "chart-column", "u", ("admin_usage",)),
     Room("admin_policies", _("Policies"), "shield-check", "p", ("admin_policies", "admin_policy")),
     Room("admin_audit", _("Audit"), "scroll-text", "h", ("admin_audit",)),

@@ -6,8 +6,9 @@ from smtplib import SMTPException
 from typing import Any, Final
 
 from celery import shared_task
+from django.utils import timezone
 
-from accounts import audit
+from accounts import audit, playground
 from accounts.models import User
 from portal import letters
 
@@ -46,3 +47,9 @@ def _until_sent(task: Any, send: Callable[[], None]) -> None:
 
 class Undelivered(Exception):
     """No mail server took a letter."""
+
+
+@shared_task
+def end_playground_keys() -> None:
+    """Every hour. Their texts ended long before: this is for the list of keys, and for what the gateway is told of."""
+    playground.end_unused(timezone.now())

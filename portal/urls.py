@@ -8,11 +8,13 @@ from portal.views import (
     admin_aliases,
     admin_limits,
     admin_tenants,
+    alerts,
     aliases,
     audit,
     backends,
     deployments,
     docs,
+    fleet,
     health,
     invitations,
     keys,
@@ -20,6 +22,8 @@ from portal.views import (
     limits,
     members,
     new_tenant,
+    notices,
+    playground,
     policies,
     policy_drafts,
     policy_reports,
@@ -30,6 +34,7 @@ from portal.views import (
     tenant_settings,
     tenants,
     usage,
+    webhooks,
 )
 
 handler400 = "portal.views.errors.bad_request"
@@ -77,6 +82,7 @@ urlpatterns = [
     path("account/passkeys/", account.passkeys, name="mfa_list_webauthn"),
     path("account/passkeys/add/", account.passkey_add, name="mfa_add_webauthn"),
     path("account/passkeys/<int:pk>/remove/", account.passkey_remove, name="mfa_remove_webauthn"),
+    path("account/activity/", account.activity, name="account_activity"),
     path("account/sessions/", account.own_sessions, name="sessions"),
     path("admin/access/", access.index, name="admin_access"),
     path("admin/access/operators/", access.add_operator, name="admin_access_add"),
@@ -84,16 +90,21 @@ urlpatterns = [
     path("admin/access/rules/", access.set_rules, name="admin_access_rules"),
     path("admin/access/help/", access.help_in, name="admin_access_help"),
     path("admin/access/unlock/", access.unlock, name="admin_access_unlock"),
+    path("notifications/", notices.index, name="notices"),
+    path("notifications/bell/", notices.live, name="notices_bell"),
+    path("notifications/read/", notices.read, name="notices_read"),
     path("language/", language.switch, name="language"),
     path("invite/<str:token>/", invitations.accept, name="invite"),
     path("internal/reports/", reports.answer, name="reports"),
     path("admin/tenants/", admin_tenants.index, name="admin_tenants"),
-    path("admin/tenants/new/", new_tenant.step, name="admin_tenant_new"),
-    path("admin/tenants/new/<slug:name>/", new_tenant.step, name="admin_tenant_new_step"),
+    # No name or slug begins with an underscore: what is not about one thing cannot be taken for it.
+    path("admin/tenants/_new/", new_tenant.step, name="admin_tenant_new"),
+    path("admin/tenants/_new/<slug:name>/", new_tenant.step, name="admin_tenant_new_step"),
     path("admin/tenants/<slug:tenant_slug>/", admin_tenants.show, name="admin_tenant"),
     path("admin/tenants/<slug:tenant_slug>/priority/", admin_tenants.set_priority, name="admin_tenant_priority"),
     path("admin/tenants/<slug:tenant_slug>/plan/", admin_tenants.set_plan, name="admin_tenant_plan"),
     path("admin/tenants/<slug:tenant_slug>/suspend/", admin_tenants.suspend, name="admin_tenant_suspend"),
+    path("admin/tenants/<slug:tenant_slug>/delete/", admin_tenants.delete, name="admin_tenant_delete"),
     path("admin/tenants/<slug:tenant_slug>/resume/", admin_tenants.resume, name="admin_tenant_resume"),
     path("admin/tenants/<slug:tenant_slug>/view/", admin_tenants.view_as, name="admin_tenant_view"),
     path("admin/tenants/<slug:tenant_slug>/limits/", admin_limits.of_tenant, name="admin_tenant_limits"),
@@ -103,7 +114,6 @@ urlpatterns = [
     path("admin/plans/new/", quota_plans.new, name="admin_plan_new"),
     path("admin/plans/<uuid:pk>/", quota_plans.show, name="admin_plan"),
     path("admin/plans/<uuid:pk>/delete/", quota_plans.delete, name="admin_plan_delete"),
-    # No name begins with an underscore: what is not about one thing cannot be taken for it.
     path("admin/backends/", backends.index, name="admin_backends"),
     path("admin/backends/_live/", backends.live, name="admin_backends_live"),
     path("admin/backends/_new/", backends.new, name="admin_backend_new"),
@@ -121,6 +131,8 @@ urlpatterns = [
     path("admin/aliases/_new/", admin_aliases.new, name="admin_alias_new"),
     path("admin/aliases/<uuid:pk>/", admin_aliases.edit, name="admin_alias"),
     path("admin/aliases/<uuid:pk>/delete/", admin_aliases.delete, name="admin_alias_delete"),
+    path("admin/fleet/", fleet.index, name="admin_fleet"),
+    path("admin/fleet/live/", fleet.live, name="admin_fleet_live"),
     path("admin/health/", health.index, name="admin_health"),
     path("admin/health/live/", health.part, name="admin_health_live"),
     path("admin/usage/", usage.index_of_all, name="admin_usage"),
@@ -133,6 +145,10 @@ urlpatterns = [
     path("t/<slug:slug>/usage/ndjson/", usage.download, {"kind": "ndjson"}, name="usage_ndjson"),
     path("t/<slug:slug>/requests/", requests.index, name="requests"),
     path("t/<slug:slug>/requests/<uuid:pk>/", requests.show, name="request"),
+    path("t/<slug:slug>/playground/", playground.index, name="playground"),
+    path("t/<slug:slug>/playground/call/", playground.call, name="playground_call"),
+    path("t/<slug:slug>/playground/code/", playground.code, name="playground_code"),
+    path("t/<slug:slug>/playground/calls/<uuid:pk>/", playground.told, name="playground_told"),
     path("t/<slug:slug>/keys/", keys.index, name="keys"),
     path("t/<slug:slug>/keys/new/", keys.new, name="key_new"),
     path("t/<slug:slug>/keys/<uuid:pk>/", keys.show, name="key"),
@@ -163,7 +179,7 @@ urlpatterns = [
 # The same pages for the policies of a tenant and for those of the platform.
 for address, pages, name in (
     ("", policies.index, "policies"),
-    ("new/", policies.new, "policy_new"),
+    ("_new/", policies.new, "policy_new"),
     ("<str:name>/", policies.show, "policy"),
     ("<str:name>/draft/", policy_drafts.edit, "policy_draft"),
     ("<str:name>/publish/", policies.publish, "policy_publish"),
@@ -177,4 +193,26 @@ for address, pages, name in (
     urlpatterns += [
         path(f"t/<slug:slug>/policies/{address}", pages.of_tenant, name=name),
         path(f"admin/policies/{address}", pages.of_platform, name=f"admin_{name}"),
+    ]
+
+# Likewise alerts, their rules and webhooks.
+for address, pages, name in (
+    ("", alerts.index, "alerts"),
+    ("rules/new/", alerts.new_rule, "rule_new"),
+    ("rules/<uuid:pk>/", alerts.edit_rule, "rule"),
+    ("rules/<uuid:pk>/delete/", alerts.delete_rule, "rule_delete"),
+    ("webhooks/new/", webhooks.new, "webhook_new"),
+    ("webhooks/<uuid:pk>/", webhooks.show, "webhook"),
+    ("webhooks/<uuid:pk>/live/", webhooks.live, "webhook_live"),
+    ("webhooks/<uuid:pk>/edit/", webhooks.edit, "webhook_edit"),
+    ("webhooks/<uuid:pk>/rotate/", webhooks.rotate, "webhook_rotate"),
+    ("webhooks/<uuid:pk>/test/", webhooks.test, "webhook_test"),
+    ("webhooks/<uuid:pk>/delete/", webhooks.delete, "webhook_delete"),
+    ("deliveries/", webhooks.deliveries, "deliveries"),
+    ("deliveries/<uuid:pk>/", webhooks.delivery, "delivery"),
+    ("deliveries/<uuid:pk>/resend/", webhooks.resend, "delivery_resend"),
+):
+    urlpatterns += [
+        path(f"t/<slug:slug>/alerts/{address}", pages.of_tenant, name=name),
+        path(f"admin/alerts/{address}", pages.of_platform, name=f"admin_{name}"),
     ]

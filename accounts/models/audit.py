@@ -33,10 +33,11 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-sequence"]
-        # A page of one tenant's events, or of one verb's, reads its rows alone, however many others there are.
+        # A page of one tenant's events, of one verb's or of one person's, reads its rows alone, however many others there are.
         indexes: ClassVar = [
             models.Index(fields=["tenant", "sequence"], name="audit_of_tenant"),
             models.Index(fields=["verb", "sequence"], name="audit_of_verb"),
+            models.Index(fields=["target", "sequence"], name="audit_of_target"),
         ]
 
     def __str__(self) -> str:

@@ -28,6 +28,7 @@ class ApiKey(models.Model):
 
     policies: names of content policies its calls must pass; whether these exist is asked by the doors, not here.
     A rotated key has a successor and an expiry at the end of the overlap. Keys are revoked, never deleted one by one.
+    is_playground: the portal calls with it for created_by, and nobody is shown its text (accounts/playground.py).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -40,6 +41,7 @@ class ApiKey(models.Model):
     pepper_id = models.CharField(max_length=16, editable=False)
     digest = models.CharField(max_length=64, editable=False)
     is_imported = models.BooleanField(default=False, editable=False)
+    is_playground = models.BooleanField(default=False, editable=False)
     scopes = ArrayField(models.CharField(max_length=32, choices=[(s, s) for s in SCOPES]))
     aliases = ArrayField(models.CharField(max_length=128), null=True, blank=True)
     policies = ArrayField(models.CharField(max_length=64), default=list, blank=True)
@@ -60,9 +62,18 @@ class ApiKey(models.Model):
             # A name may come again once its key is revoked or rotated away.
             models.UniqueConstraint(
                 fields=["tenant", "name"],
-                condition=models.Q(revoked_at=None, successor=None),
+                condition=models.Q(revoked_at=None, successor=None, is_playground=False),
                 name="key_name_unique_while_current",
                 violation_error_message=_("This tenant has a key of this name already."),
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "created_by"],
+                condition=models.Q(revoked_at=None, is_playground=True),
+                name="key_of_playground_once_a_person",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(is_playground=False) | models.Q(expires_at__isnull=False, successor=None),
+                name="key_of_playground_expires",
             ),
             models.CheckConstraint(condition=models.Q(scopes__contained_by=list(SCOPES)), name="key_scopes_known"),
             models.CheckConstraint(condition=models.Q(error_dialect__in=ErrorDialect.values), name="key_dialect_known"),
@@ -85,5 +96,5 @@ class ApiKey(models.Model):
 
     @property
     def is_revisable(self) -> bool:
-        """May its terms change? An expired one may be given a later end; a revoked or rotated one never."""
-        return self.revoked_at is None and self.successor_id is None
+        """May its terms change? An expired one may be given a later end; a revoked or rotated one never, nor a playground's."""
+        return self.revoked_at is None and self.successor_id is None and not self.is_playground

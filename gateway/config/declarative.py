@@ -107,7 +107,11 @@ def _deployment(row: Deployment) -> dict[str, Any]:
 def _tenant(row: Tenant) -> dict[str, Any]:
     rows = ModelAlias.objects.filter(tenant=row).select_related("deployment", "canary")
     aliases = rows.prefetch_related("limits").order_by("name")
-    keys = ApiKey.objects.filter(tenant=row, revoked_at=None, successor=None).prefetch_related("limits").order_by("name")
+    keys = (
+        ApiKey.objects.filter(tenant=row, revoked_at=None, successor=None, is_playground=False)
+        .prefetch_related("limits")
+        .order_by("name")
+    )
     members = Membership.objects.filter(tenant=row).select_related("user").order_by("user__email")
     return {
         **{name: getattr(row, name) for name in TENANT.fields if name != "limits"},

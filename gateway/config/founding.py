@@ -10,7 +10,7 @@ from django.db import transaction
 from accounts import audit, inviting, tenants
 from accounts.models import Tenant
 from accounts.roles import Role
-from gateway.config.limits import differences
+from gateway.config.limit_changes import said
 from gateway.config.quota_plans import enlist
 from gateway.models import Deployment, Limit, ModelAlias, QuotaPlan
 from usage import limits
@@ -42,7 +42,7 @@ def found(founding: Founding, **by: Unpack[audit.By]) -> tuple[Tenant, str | Non
     if plan is not None:
         QuotaPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
     wanted = [row.configured for row in plan.limits.all()] if plan else founding.wanted
-    extra: dict[str, Any] = {f"limits.{name}": after for name, _, after in differences((), wanted)}
+    extra = said(wanted)
     if plan is not None:
         extra["plan"] = plan.name
     tenant = tenants.create(extra=extra, by=by, **founding.facts)

@@ -1,6 +1,6 @@
 """The verb of limits: other ones for a tenant, a key or an alias, in one transaction with one audit event.
 
-Keys that are made or revised together with their limits leave an event for each that changes.
+A key that is made or revised together with its limits leaves one event too, which tells of both.
 """
 
 from collections.abc import Iterable
@@ -41,16 +41,26 @@ def change(holder: Holder, wanted: Iterable[limits.Limit], **by: Unpack[audit.By
 @transaction.atomic
 def issue_key(tenant: Tenant, terms: Terms, wanted: Iterable[limits.Limit], **by: Unpack[audit.By]) -> tuple[ApiKey, str]:
     """issuing.issue(), with limits: no call is served without them. Raises IssuingError."""
-    key, text = issuing.issue(tenant, terms, **by)
-    change(key, wanted, **by)
+    asked = list(wanted)
+    key, text = issuing.issue(tenant, terms, more=said(asked), **by)
+    Limit.replace_all(key, asked)
     return key, text
 
 
 @transaction.atomic
 def revise_key(key: ApiKey, terms: Terms, wanted: Iterable[limits.Limit], **by: Unpack[audit.By]) -> bool:
     """issuing.revise(), with limits. Raises IssuingError."""
-    is_revised = issuing.revise(key, terms, **by)
-    return change(key, wanted, **by) or is_revised
+    asked = list(wanted)
+    before, after = told(key, asked)
+    is_changed = issuing.revise(key, terms, before=before, after=after, **by)
+    if after:
+        Limit.replace_all(key, asked)
+    return is_changed
+
+
+def said(wanted: Iterable[limits.Limit]) -> dict[str, Any]:
+    """Limits where there were none, as the audit trail tells them."""
+    return {f"limits.{name}": now for name, _, now in differences((), wanted)}
 
 
 def told(holder: Holder | QuotaPlan, wanted: Iterable[limits.Limit]) -> tuple[dict[str, Any], dict[str, Any]]:

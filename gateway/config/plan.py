@@ -17,6 +17,7 @@ from accounts.models import ApiKey, Membership, Tenant, User
 from gateway.config import fallbacks, policy_steps, pools
 from gateway.config.documents import base_url
 from gateway.config.file_format import Entry
+from gateway.config.limit_changes import said
 from gateway.config.limits import PRICES, differences
 from gateway.config.source import known_names
 from gateway.config.steps import BY, Change, Draft, Minted, Step, record, removal, revocation
@@ -166,7 +167,7 @@ class Planner:
                 self._add(removal("alias", f"{tenant.slug}/{name}", rows[name], tenant_entry.at("aliases"), tenant))
 
     def _plan_keys(self, tenant: Tenant, tenant_entry: Entry, *, prune: bool) -> None:
-        current = ApiKey.objects.filter(tenant=tenant, revoked_at=None, successor=None)
+        current = ApiKey.objects.filter(tenant=tenant, revoked_at=None, successor=None, is_playground=False)
         rows = {row.name: row for row in current.prefetch_related("limits")}
         named = tenant_entry.parts.get("keys", ())
         aliases = {entry.name for entry in tenant_entry.parts.get("aliases", ())}
@@ -190,17 +191,19 @@ class Planner:
         label = f"{tenant.slug}/{entry.name}"
         terms = issuing.Terms(name=entry.name, **{name: entry.values[name] for name in _TERMS if name in entry.values})
 
+        wanted = entry.values.get("limits")
+        told = said(wanted or ())
+
         def perform() -> Minted | None:
             try:
                 if text is not None:
-                    key, minted = issuing.import_key(tenant, terms, text, **BY), None
+                    key, minted = issuing.import_key(tenant, terms, text, more=told, **BY), None
                 else:
-                    key, minted = issuing.issue(tenant, terms, **BY)
+                    key, minted = issuing.issue(tenant, terms, more=told, **BY)
             except issuing.IssuingError as error:
                 raise entry.at(_secret_field(entry) if error.field == "text" else error.field).refuse(error.message) from None
-            draft = Draft(entry, label, key, is_new=False, tenant=tenant)
-            if step := draft.step(after_save=_put_limits(draft, key)):
-                step.perform()
+            if wanted is not None:
+                Limit.replace_all(key, wanted)
             return None if minted is None else Minted(tenant.slug, entry.name, minted)
 
         detail = "(imported)" if text is not None else "(minted)"

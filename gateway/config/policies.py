@@ -45,10 +45,16 @@ def set_everywhere(policy: ContentPolicy, is_everywhere: bool, **by: Unpack[audi
 
 @transaction.atomic
 def save_draft(policy: ContentPolicy, rules: object, **by: Unpack[audit.By]) -> ContentPolicyVersion:
-    """Keep `rules` as the policy's one draft, in the place of what that said before. Raises RulesRefused."""
+    """Keep `rules` as the policy's one draft, in the place of what that said before. Raises RulesRefused.
+
+    Nothing is written where the draft says so already.
+    """
     written = checked(rules)
     _lock(policy)
-    draft = policy.versions.filter(is_draft=True).first() or ContentPolicyVersion(policy=policy, is_draft=True)
+    held = policy.versions.filter(is_draft=True).first()
+    if held is not None and held.rules == written:
+        return held
+    draft = held or ContentPolicyVersion(policy=policy, is_draft=True)
     draft.number = draft.number or next_number(policy)
     draft.rules, draft.created_by = written, _label(by)
     draft.save()

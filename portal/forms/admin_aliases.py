@@ -11,40 +11,43 @@ from django.utils.translation import gettext_lazy
 from accounts.models import Tenant
 from gateway.api.fields import GRANTS
 from gateway.models import TEXT_MAX_LENGTH, ContentPolicy, Deployment, ModelAlias
+from portal.forms.search import Row, Search, order_field, search_field
 
 LANGUAGES: Final = ("ja", "en")
 _PLAIN: Final = {"autocomplete": "off", "spellcheck": "false"}
 
 
-class AliasFilter(forms.Form):
+class AliasFilter(Search):
     """q: part of a tenant's slug or name, of an alias or a display name. deployment: a name, "" for any."""
 
-    q = forms.CharField(
-        label=gettext_lazy("Tenant or alias"),
-        required=False,
-        max_length=128,
-        widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off"}),
-    )
+    paths = ("tenant__slug", "tenant__name", "name", "display_name__en", "display_name__ja")
+    q = search_field(gettext_lazy("Tenant or alias"))
     deployment = forms.ChoiceField(label=gettext_lazy("Deployment"), required=False)
+    sort = order_field(
+        ("tenant", gettext_lazy("By tenant")),
+        ("-tenant", gettext_lazy("By tenant, from the end")),
+        ("name", gettext_lazy("By name")),
+        ("-name", gettext_lazy("By name, from the end")),
+        ("deployment", gettext_lazy("By deployment")),
+        ("-deployment", gettext_lazy("By deployment, from the end")),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         names = Deployment.objects.order_by("name").values_list("name", flat=True)
         self.fields["deployment"].choices = [("", _("Any")), *((name, name) for name in names)]  # type: ignore[attr-defined]
 
-    def narrowed(self, rows: QuerySet[ModelAlias]) -> QuerySet[ModelAlias]:
-        """Once is_valid() was asked; what is not valid narrows nothing."""
-        if q := self.cleaned_data.get("q"):
-            of_tenant = Q(tenant__slug__icontains=q) | Q(tenant__name__icontains=q)
-            own = Q(name__icontains=q) | Q(display_name__en__icontains=q) | Q(display_name__ja__icontains=q)
-            rows = rows.filter(of_tenant | own)
-        if name := self.cleaned_data.get("deployment"):
-            rows = rows.filter(Q(deployment__name=name) | Q(canary__name=name))
-        return rows
+    def narrowed(self, rows: QuerySet[Row]) -> QuerySet[Row]:
+        name = self.cleaned_data.get("deployment")
+        found = super().narrowed(rows)
+        return found.filter(Q(deployment__name=name) | Q(canary__name=name)) if name else found
 
-    @property
-    def is_narrow(self) -> bool:
-        return any(self.cleaned_data.values())
+
+class OwnAliases(Search):
+    """Of one tenant."""
+
+    paths = ("name", "display_name__en", "display_name__ja")
+    q = search_field(gettext_lazy("Alias"))
 
 
 class TenantForm(forms.Form):

@@ -13,8 +13,14 @@ from accounts.models import User
 from gateway.config import encryption
 from gateway.config.backends import KEEP
 from gateway.models import Backend
+from portal.forms.search import Search, search_field
 
 KEPT_S: Final = 1800  # between a test and saving what was tested
+
+
+class BackendFilter(Search):
+    paths = ("name", "url")
+    q = search_field(gettext_lazy("Name or address"))
 
 
 class BackendForm(forms.ModelForm):  # type: ignore[type-arg] # Django's class takes no argument at run time

@@ -10,9 +10,21 @@ from django.utils.translation import gettext_lazy
 
 from gateway.config.pools import Terms
 from gateway.models import CEILING, TIER, TIER_MAX, Backend, Deployment
+from portal.forms.search import Search, order_field, search_field
 
 WEIGHT_MAX: Final = 1000
 _NONE: Final = gettext_lazy("Nobody: such calls are refused")
+
+
+class DeploymentFilter(Search):
+    paths = ("name", "served_model")
+    q = search_field(gettext_lazy("Name or model"))
+    sort = order_field(
+        ("name", gettext_lazy("By name")),
+        ("-name", gettext_lazy("By name, from the end")),
+        ("-aliases", gettext_lazy("Most aliases first")),
+        ("aliases", gettext_lazy("Fewest aliases first")),
+    )
 
 
 class MemberForm(forms.Form):

@@ -19,6 +19,7 @@ from accounts.models import ApiKey, Tenant
 from accounts.models.keys import validate_network
 from accounts.scopes import SCOPES
 from gateway.models import ContentPolicy, ModelAlias
+from portal.forms.search import order_field, search_field
 from portal.templatetags.scopes import scope_in_words
 
 NETWORKS_MAX: Final = 100
@@ -28,14 +29,9 @@ TAIL_LENGTH: Final = 4  # of a hint, what people compare
 
 
 class FilterForm(forms.Form):
-    """q: part of a name, or a hint or its last four; state: "" for any; sort: see ORDERS of the view."""
+    """q: part of a name, or a hint or its last four; state: "" for any, but the playground's; sort: see ORDERS of the view."""
 
-    q = forms.CharField(
-        label=gettext_lazy("Name, or last four characters of the key"),
-        max_length=64,
-        required=False,
-        widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off"}),
-    )
+    q = search_field(gettext_lazy("Name, or last four characters of the key"), most=64)
     state = forms.ChoiceField(
         label=gettext_lazy("State"),
         required=False,
@@ -45,18 +41,18 @@ class FilterForm(forms.Form):
             ("retiring", gettext_lazy("Retiring")),
             ("expired", gettext_lazy("Expired")),
             ("revoked", gettext_lazy("Revoked")),
+            ("playground", gettext_lazy("Of the playground")),
         ],
     )
-    sort = forms.ChoiceField(
-        label=gettext_lazy("Order"),
-        required=False,
-        choices=[
-            ("", gettext_lazy("By name")),
-            ("used", gettext_lazy("Last used first")),
-            ("unused", gettext_lazy("Longest unused first")),
-            ("ends", gettext_lazy("Ending soonest first")),
-            ("new", gettext_lazy("Newest first")),
-        ],
+    sort = order_field(
+        ("name", gettext_lazy("By name")),
+        ("-name", gettext_lazy("By name, from the end")),
+        ("-used", gettext_lazy("Last used first")),
+        ("used", gettext_lazy("Longest unused first")),
+        ("ends", gettext_lazy("Ending soonest first")),
+        ("-ends", gettext_lazy("Ending latest first")),
+        ("-made", gettext_lazy("Newest first")),
+        ("made", gettext_lazy("Oldest first")),
     )
 
 

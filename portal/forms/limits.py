@@ -6,11 +6,14 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django import forms
+from django.db.models import QuerySet
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from gateway.config.limits import MONEY, plain
+from portal.forms.search import Row as Listed
+from portal.forms.search import Search, search_field
 from portal.templatetags.display import amount
 from portal.wording import LIMITS
 from usage.limits import CLAMPABLE, MAX, NAMES, Limit
@@ -27,6 +30,18 @@ UNITS: Final[dict[str, Promise]] = {
     "concurrent_requests": gettext_lazy("calls"),
     "money_per_month": gettext_lazy("units of the currency"),
 }
+
+
+class LimitFilter(Search):
+    """q: part of the name of an alias or a key. kind: a name of a limit, "" for any."""
+
+    paths = ("alias__name", "key__name")
+    q = search_field(gettext_lazy("Alias or key"))
+    kind = forms.ChoiceField(label=gettext_lazy("Limit"), required=False, choices=[("", gettext_lazy("Any")), *LIMITS.items()])
+
+    def narrowed(self, rows: QuerySet[Listed]) -> QuerySet[Listed]:
+        kind, found = self.cleaned_data.get("kind"), super().narrowed(rows)
+        return found.filter(name=kind) if kind else found
 
 
 @dataclass(frozen=True, slots=True)

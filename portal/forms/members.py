@@ -14,6 +14,7 @@ from accounts.inviting import EMAIL_MAX_CHARACTERS
 from accounts.members import MemberError
 from accounts.models import User
 from accounts.roles import Role
+from portal.forms.search import order_field, search_field
 
 NO_CONTROLS: Final = RegexValidator(r"^[^\x00-\x1f\x7f]*\Z", gettext_lazy("Use no control characters."))
 PASSWORD_MAX_CHARACTERS: Final = 1024  # the hash takes its time over each
@@ -22,14 +23,17 @@ PASSWORD_MAX_CHARACTERS: Final = 1024  # the hash takes its time over each
 class MemberFilter(forms.Form):
     """q: part of a name or an address; role: "" for any."""
 
-    q = forms.CharField(
-        label=gettext_lazy("Name or e-mail address"),
-        max_length=EMAIL_MAX_CHARACTERS,
-        required=False,
-        widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off"}),
-    )
+    q = search_field(gettext_lazy("Name or e-mail address"), most=EMAIL_MAX_CHARACTERS)
     role = forms.ChoiceField(
         label=gettext_lazy("Role"), required=False, choices=[("", gettext_lazy("Any")), *reversed(Role.choices)]
+    )
+    sort = order_field(
+        ("-role", gettext_lazy("Owners first")),
+        ("role", gettext_lazy("Viewers first")),
+        ("person", gettext_lazy("By e-mail address")),
+        ("-person", gettext_lazy("By e-mail address, from the end")),
+        ("-since", gettext_lazy("Newest first")),
+        ("since", gettext_lazy("Oldest first")),
     )
 
 

@@ -10,7 +10,6 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import Tenant
 from accounts.models.tenants import SLUG, validate_time_zone
-from accounts.tenants import RESERVED
 from gateway.models import ALIAS_NAME, Deployment, QuotaPlan
 from portal.forms.limits import LimitsForm
 from portal.forms.tenants import plan_field, priority_field
@@ -44,8 +43,6 @@ class DetailsForm(forms.Form):
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
-        if slug in RESERVED:
-            raise ValidationError(_("This word is taken by the portal itself: choose another."))
         if Tenant.objects.filter(slug=slug).exists():
             raise ValidationError(_("There is a tenant of this short name already: choose another."))
         return slug

@@ -3,10 +3,14 @@
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.models import Tenant
 from accounts.tenants import REASON_LENGTH
 from gateway.models import NAME, QuotaPlan
+from portal.forms.search import order_field, search_field
 
 NO_PLAN = "-"  # no name of a plan: those begin with a letter or digit
 
@@ -35,26 +39,20 @@ def plan_field() -> "forms.ModelChoiceField[QuotaPlan]":
 class TenantFilter(forms.Form):
     """q: part of a name or short name. What is empty leaves all."""
 
-    q = forms.CharField(
-        label=gettext_lazy("Name or short name"),
-        max_length=100,
-        required=False,
-        widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off"}),
-    )
+    q = search_field(gettext_lazy("Name or short name"), most=100)
     state = forms.ChoiceField(
         label=gettext_lazy("State"),
         required=False,
         choices=[("", gettext_lazy("Any")), ("active", gettext_lazy("Active")), ("suspended", gettext_lazy("Suspended"))],
     )
     plan = forms.ChoiceField(label=gettext_lazy("Plan"), required=False)
-    sort = forms.ChoiceField(
-        label=gettext_lazy("Order"),
-        required=False,
-        choices=[
-            ("", gettext_lazy("By name")),
-            ("used", gettext_lazy("Last used first")),
-            ("new", gettext_lazy("Newest first")),
-        ],
+    sort = order_field(
+        ("name", gettext_lazy("By name")),
+        ("-name", gettext_lazy("By name, from the end")),
+        ("-used", gettext_lazy("Last used first")),
+        ("used", gettext_lazy("Longest unused first")),
+        ("-made", gettext_lazy("Newest first")),
+        ("made", gettext_lazy("Oldest first")),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -79,6 +77,26 @@ class SuspendForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text=gettext_lazy("Its members read it on their pages: say what happened and whom to ask."),
     )
+
+
+class DeleteForm(forms.Form):
+    """The short name, typed: what is deleted does not come back."""
+
+    slug = forms.CharField(
+        label=gettext_lazy("Short name of the tenant"),
+        max_length=63,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, tenant: Tenant, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tenant = tenant
+
+    def clean_slug(self) -> str:
+        slug: str = self.cleaned_data["slug"]
+        if slug != self._tenant.slug:
+            raise ValidationError(_("This is not its short name. Type: %(slug)s") % {"slug": self._tenant.slug})
+        return slug
 
 
 class PlanChoiceForm(forms.Form):

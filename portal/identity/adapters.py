@@ -26,6 +26,7 @@ from accounts import audit, inviting
 from accounts.models import User
 from gateway.config import encryption
 from portal.access import acting
+from portal.identity import trail
 from portal.views.language import remember
 
 REFUSED: Final = gettext_lazy(
@@ -73,7 +74,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
     def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
         """A closed account answers as a wrong password does: nobody learns which addresses exist."""
         user: User | None = super().authenticate(request, **credentials)
-        return user if user is not None and user.is_active else None
+        if user is not None and user.is_active:
+            return user
+        trail.password_refused(request, str(credentials.get("email") or ""))
+        return None
 
     def reauthenticate(self, user: User, password: str) -> bool:
         found = self.authenticate(context.request, email=user.email, password=password)

@@ -43,18 +43,22 @@ def address_of(request: HttpRequest) -> str:
     return str(request.META.get("REMOTE_ADDR") or "")
 
 
-def note(email: str, address: str) -> None:
-    """A lock-out began. Said to the list alone: without Redis it is not listed, and no less in force."""
+def note(email: str, address: str) -> bool:
+    """A lock-out is in force. Did it begin just now? Without Redis it is not listed, and no less in force.
+
+    What is tried may be no address at all: the list shows it to operators, and forgets it when it is over.
+    """
     until_s = time.time() + settings.AXES_COOLOFF_TIME.total_seconds()
     try:
         with _store().pipeline() as pipe:
-            pipe.zadd(KEY, {_member(email, address): until_s}, nx=True)
             pipe.zremrangebyscore(KEY, "-inf", time.time())
+            pipe.zadd(KEY, {_member(email, address): until_s}, nx=True)
             pipe.zremrangebyrank(KEY, 0, -KEPT - 1)
             pipe.expire(KEY, settings.AXES_COOLOFF_TIME)
-            pipe.execute()
+            _ended, begun, *_rest = pipe.execute()
     except RedisError:
-        return
+        return False
+    return bool(begun)
 
 
 def end_of(email: str, address: str) -> datetime:

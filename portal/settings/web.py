@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 
 from portal.settings import env
 from portal.settings.base import *  # noqa: F403 - a profile is the base and what it adds
-from portal.settings.base import BASE_DIR, REDIS_URL
+from portal.settings.base import BASE_DIR, GATEWAY_PUBLIC_URL, PORTAL_URL, REDIS_URL
 from portal.settings.identity import *  # noqa: F403 - likewise
 
 ROOT_URLCONF = "portal.urls"
@@ -32,14 +32,16 @@ INSTALLED_APPS = [
     "usage",
     "gateway",
     "portal",
+    "portal.alerts",
 ]
 MIDDLEWARE = [
     # First, so that static files, redirects and refusals of the others carry their headers too.
     "portal.middleware.client_address",
     "portal.middleware.request_id",
     "portal.middleware.content_security_policy",
+    "portal.middleware.Compression",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "portal.middleware.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -69,6 +71,9 @@ TEMPLATES = [
     }
 ]
 
+# Where the portal itself reaches the gateway, for the playground.
+GATEWAY_INNER_URL = env.text("SEKISHO_GATEWAY_INNER_URL", GATEWAY_PUBLIC_URL)
+
 CACHES = {"default": {"BACKEND": "portal.cache.EnduringCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "sekisho:portal"}}
 
 # CONN_MAX_AGE stays 0 with psycopg's pool: under gevent an own age would keep one connection a greenlet (measured).
@@ -94,6 +99,12 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+
+# Where people reach the portal: the links of mails and webhooks begin so.
+PORTAL_PUBLIC_URL = env.text("SEKISHO_PORTAL_PUBLIC_URL", PORTAL_URL).rstrip("/")
+# What webhooks of tenants may reach besides public addresses over https: networks of the house, and plain http.
+WEBHOOK_NETWORKS = env.names("SEKISHO_WEBHOOK_NETWORKS", [])
+WEBHOOK_HTTP = env.switch("SEKISHO_WEBHOOK_HTTP", False)
 
 SESSION_COOKIE_AGE = 12 * 3600  # seconds: a working day
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -156,6 +167,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(seconds=10),
         "options": {"expires": 10},
     },
+    "end-playground-keys": {
+        "task": "portal.tasks.end_playground_keys",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 1800},
+    },
     "make-partitions": {
         "task": "usage.tasks.make_partitions",
         "schedule": timedelta(days=1),
@@ -168,6 +184,21 @@ CELERY_BEAT_SCHEDULE = {
     },
     "reconcile": {
         "task": "usage.tasks.reconcile",
+        "schedule": timedelta(days=1),
+        "options": {"expires": 6 * 3600},
+    },
+    "watch-alerts": {
+        "task": "portal.alerts.tasks.watch",
+        "schedule": timedelta(seconds=15),
+        "options": {"expires": 15},
+    },
+    "deliver-alerts": {
+        "task": "portal.alerts.tasks.deliver",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 5},
+    },
+    "prune-alerts": {
+        "task": "portal.alerts.tasks.prune",
         "schedule": timedelta(days=1),
         "options": {"expires": 6 * 3600},
     },

@@ -8,7 +8,6 @@ from uuid import UUID
 from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -16,12 +15,13 @@ from django.utils.translation import gettext as _
 
 from accounts import operators, security
 from accounts.models import User
+from portal import keyset
 from portal.access import by, operator
 from portal.forms.access import OperatorForm, RescueForm, RulesForm, UnlockForm
 from portal.identity import lockouts, rescue
 from portal.identity.second_factor import FACTORS
 
-ROWS_PER_PAGE: Final = 50
+LOCKOUTS_SHOWN: Final = 50
 
 
 @operator()
@@ -95,19 +95,19 @@ def help_in(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, **forms: Any) -> HttpResponse:
-    rows = User.objects.filter(is_operator=True).order_by("email")
+    rows = User.objects.filter(is_operator=True)
     rows = rows.annotate(
         has_second_factor=Exists(Authenticator.objects.filter(user=OuterRef("pk"), type__in=FACTORS)),
     )
     locked = lockouts.in_force()
     context = {
-        "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
+        "page": keyset.page_of(request, rows, (keyset.Column("email"),)),
         "operator_form": OperatorForm(),
         "rescue_form": RescueForm(),
         "rules_form": RulesForm(),
         "providers": settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"],
-        "locked": locked[:ROWS_PER_PAGE] if locked is not None else None,
-        "locked_more": max(0, len(locked or ()) - ROWS_PER_PAGE),
+        "locked": locked[:LOCKOUTS_SHOWN] if locked is not None else None,
+        "locked_more": max(0, len(locked or ()) - LOCKOUTS_SHOWN),
         "failures": settings.AXES_FAILURE_LIMIT,
         "minutes": int(settings.AXES_COOLOFF_TIME.total_seconds() // 60),
         **forms,

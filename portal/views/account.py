@@ -19,13 +19,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import override
 
 from accounts import audit, people
-from portal import context
+from accounts.models import AuditEvent
+from portal import context, keyset
 from portal.access import by, person, signed_in
 from portal.forms.account import FactorNameForm, ProfileForm
 from portal.identity import second_factor, sessions
 from portal.views.language import keep, remember
+from portal.wording import PROOFS
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
+NEWEST_FIRST: Final = (keyset.Column("sequence", keyset.whole, is_descending=True),)
 View = Callable[..., HttpResponseBase]
 
 
@@ -92,6 +95,23 @@ def profile(request: HttpRequest) -> HttpResponse:
     with override(language or None):
         messages.success(request, _("Your profile is saved."))
     return response
+
+
+@signed_in()
+def activity(request: HttpRequest) -> HttpResponse:
+    """What happened to one's own account: sign-ins, those that failed too, and what protects it."""
+    events = AuditEvent.objects.filter(target=f"person {person(request)}"[: audit.TARGET_MOST])
+    page = keyset.page_of(request, events, NEWEST_FIRST, is_counted=False)
+    shown = [(event, _told(event)) for event in page]
+    return render(request, "portal/account/activity.html", {"page": page, "events": shown})
+
+
+def _told(event: AuditEvent) -> str:
+    """By what it was, in words."""
+    facts = event.after if isinstance(event.after, dict) else {}
+    named = facts.get("by") or facts.get("at") or facts.get("kind") or facts.get("provider") or ()
+    names = [named] if isinstance(named, str) else named
+    return ", ".join(str(PROOFS.get(name, name)) for name in names)
 
 
 @signed_in(READ_AND_POST)

@@ -5,8 +5,6 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -14,14 +12,19 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import aliases
 from gateway.models import ModelAlias
-from portal import affected, editing
+from portal import affected, editing, keyset
 from portal.access import by, operator
 from portal.forms.admin_aliases import AliasFilter, AliasForm, DeleteForm, TenantForm
 from portal.forms.limits import LimitsForm
+from portal.keyset import Column
 from portal.views.admin_limits import held_by
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-ROWS_PER_PAGE: Final = 50
+_NAME: Final = Column("name")
+_TENANT: Final = Column("tenant__slug")
+ORDERS: Final = keyset.orders(
+    tenant=(_TENANT, _NAME), name=(_NAME, _TENANT), deployment=(Column("deployment__name"), _TENANT, _NAME)
+)
 TENANTS_OFFERED: Final = 200
 
 
@@ -29,18 +32,11 @@ TENANTS_OFFERED: Final = 200
 def index(request: HttpRequest) -> HttpResponse:
     form = AliasFilter(request.GET)
     form.is_valid()
-    rows = form.narrowed(_listed())
-    context = {
-        "form": form,
-        "is_filtered": form.is_narrow,
-        "page": Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page")),
-    }
+    rows = form.narrowed(ModelAlias.objects.select_related("tenant", "deployment", "canary").prefetch_related("limits"))
+    sort = form.order("tenant")
+    page = keyset.page_of(request, rows, ORDERS[sort])
+    context = {"form": form, "is_filtered": form.is_narrow, "page": page, "sort": sort}
     return render(request, "portal/admin_aliases/list.html", context)
-
-
-def _listed() -> QuerySet[ModelAlias]:
-    rows = ModelAlias.objects.select_related("tenant", "deployment", "canary").prefetch_related("limits")
-    return rows.order_by("tenant__slug", "name")
 
 
 @operator(methods=READ_AND_POST)

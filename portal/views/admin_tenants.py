@@ -1,44 +1,53 @@
 """All tenants, for those who run the platform: found, looked into, suspended, put on plans; and viewed as their members do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from django.contrib import messages
-from django.core.paginator import Paginator
-from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
-from django.db.models.expressions import OrderBy
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts import tenants
-from accounts.models import ApiKey, Membership, Tenant
+from accounts.models import ApiKey, Membership, Tenant, User
+from accounts.roles import Role
 from gateway.config import quota_plans
-from gateway.models import Limit, ModelAlias, PlannedTenant, QuotaPlan
-from portal import viewing
+from gateway.models import ContentPolicy, Limit, ModelAlias, PlannedTenant, QuotaPlan
+from portal import keyset, viewing
 from portal.access import by, operator
 from portal.consequences import consequences
-from portal.forms.tenants import NO_PLAN, PlanChoiceForm, PriorityForm, SuspendForm, TenantFilter
+from portal.forms.tenants import NO_PLAN, DeleteForm, PlanChoiceForm, PriorityForm, SuspendForm, TenantFilter
+from portal.keyset import LONG_AGO, Column
 from portal.standing import Standing, standings, standings_of, tightest
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
 POST: Final = ("POST",)
-ROWS_PER_PAGE: Final = 50
-ORDERS: Final[dict[str, tuple[str | OrderBy, ...]]] = {
-    "": ("name", "slug"),
-    "used": (F("last_used_at").desc(nulls_last=True), "slug"),
-    "new": ("-created_at", "slug"),
-}
+_SLUG: Final = Column("slug")
+ORDERS: Final = keyset.orders(
+    name=(Column("name"), _SLUG),
+    used=(Column("used_at", keyset.moment), _SLUG),
+    made=(Column("created_at", keyset.moment), _SLUG),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """plan: its name, "" for none. use: its limit that is used most; None: it has none."""
+    """plan: its name, "" for none. use: its limit that is used most; None: it has none. owners: the first one first."""
 
     tenant: Tenant
     plan: str
     use: Standing | None
+    owners: Sequence[User]
+    last_used_at: datetime | None
+
+    @property
+    def more_owners(self) -> int:
+        return max(0, len(self.owners) - 1)
 
 
 @operator()
@@ -46,12 +55,14 @@ def index(request: HttpRequest) -> HttpResponse:
     form = TenantFilter(request.GET)
     form.is_valid()
     said = form.cleaned_data
-    page = Paginator(_found(said), ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    sort = said.get("sort") or "name"
+    page = keyset.page_of(request, _found(said), ORDERS[sort])
     context = {
         "form": form,
         "is_filtered": any(said.get(name) for name in ("q", "state", "plan")),
         "page": page,
-        "rows": _rows(list(page.object_list)),
+        "sort": sort,
+        "rows": _rows(page.rows),
     }
     return render(request, "portal/admin_tenants/list.html", context)
 
@@ -128,6 +139,23 @@ def resume(request: HttpRequest, tenant_slug: str) -> HttpResponse:
     return redirect("admin_tenant", tenant.slug)
 
 
+@operator(methods=READ_AND_POST)
+def delete(request: HttpRequest, tenant_slug: str) -> HttpResponse:
+    tenant = _tenant(tenant_slug)
+    form = DeleteForm(request.POST or None, tenant=tenant)
+    gone = {
+        "keys": ApiKey.objects.for_tenant(tenant).filter(revoked_at=None).count(),
+        "aliases": ModelAlias.objects.filter(tenant=tenant).count(),
+        "policies": ContentPolicy.objects.for_tenant(tenant).count(),
+        "members": Membership.objects.for_tenant(tenant).count(),
+    }
+    if request.method == "POST" and form.is_valid():
+        tenants.delete(tenant, gone=gone, **by(request))
+        messages.success(request, _("Deleted: %(name)s. Its usage and its audit trail stay.") % {"name": tenant.name})
+        return redirect("admin_tenants")
+    return render(request, "portal/admin_tenants/delete.html", {"shown": tenant, "form": form, "gone": gone})
+
+
 @operator(methods=POST)
 def view_as(request: HttpRequest, tenant_slug: str) -> HttpResponse:
     tenant = _tenant(tenant_slug)
@@ -145,25 +173,38 @@ def stop_viewing(request: HttpRequest) -> HttpResponse:
     return redirect("admin_tenant", tenant.slug)
 
 
-def _found(said: dict[str, str]) -> QuerySet[Tenant]:
+def _found(said: dict[str, str]) -> QuerySet[Any]:
     used = ApiKey.objects.filter(tenant=OuterRef("pk")).order_by().values("tenant").values(latest=Max("last_used_at"))
-    rows = Tenant.objects.annotate(last_used_at=Subquery(used)).select_related("planned__plan")
+    used_at = Coalesce(Subquery(used), Value(LONG_AGO))  # a tenant that was never used stands before all that were
+    rows = Tenant.objects.annotate(used_at=used_at).select_related("planned__plan")
     if q := said.get("q"):
         rows = rows.filter(Q(name__icontains=q) | Q(slug__icontains=q))
     if state := said.get("state"):
         rows = rows.filter(is_active=state == "active")
     if plan := said.get("plan"):
         rows = rows.filter(planned=None) if plan == NO_PLAN else rows.filter(planned__plan__name=plan)
-    return rows.order_by(*ORDERS[said.get("sort", "")])
+    return rows
 
 
-def _rows(found: list[Tenant]) -> list[Row]:
-    """One query for all limits, and one round trip for how they stand."""
+def _rows(found: Sequence[Any]) -> list[Row]:
+    """One query for all limits and one for all owners, and one round trip for how the limits stand."""
     limits: dict[object, list[Limit]] = {tenant.pk: [] for tenant in found}
     for limit in Limit.objects.filter(tenant__in=found):
         limits[limit.tenant_id].append(limit)
     stand = standings_of([(tenant, limits[tenant.pk]) for tenant in found])
-    return [Row(tenant, _plan_name(tenant), tightest(told)) for tenant, told in zip(found, stand, strict=True)]
+    owners: dict[object, list[User]] = {tenant.pk: [] for tenant in found}
+    for member in Membership.objects.filter(tenant__in=found, role=Role.OWNER).select_related("user").order_by("pk"):
+        owners[member.tenant_id].append(member.user)
+    return [
+        Row(
+            tenant,
+            plan=_plan_name(tenant),
+            use=tightest(told),
+            owners=owners[tenant.pk],
+            last_used_at=None if tenant.used_at == LONG_AGO else tenant.used_at,
+        )
+        for tenant, told in zip(found, stand, strict=True)
+    ]
 
 
 def _plan_name(tenant: Tenant) -> str:

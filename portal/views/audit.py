@@ -22,6 +22,7 @@ from accounts import audit
 from accounts.models import AuditEvent, Tenant
 from accounts.querysets import AuditEventQuerySet
 from accounts.roles import Action
+from portal import keyset
 from portal.access import by, operator, person
 from portal.celery import app
 from portal.changes import Change, changes, masked
@@ -30,7 +31,7 @@ from portal.holders import held, url_of
 from portal.spreadsheet import lines
 
 WALKED_AT_ONCE: Final = 20_000  # events; checking them takes about two seconds
-ROWS_PER_PAGE: Final = 50
+ORDER: Final = (keyset.Column("sequence", keyset.whole, is_descending=True),)  # the newest first
 ROWS_AT_ONCE: Final = 500
 OPEN_MAX: Final = 6  # a longer list of changes is closed until it is asked for
 SEQUENCE_MAX: Final = 2**63 - 1
@@ -45,25 +46,20 @@ class Entry:
     is_open: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """newer, older: the queries of the pages beside this one; None where there is none."""
-
-    entries: list[Entry]
-    newer: str | None
-    older: str | None
-
-
 @held(Action.VIEW_AUDIT)
 def index(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
     form = AuditFilter(request.GET, tenant=holder)
     asked = form.narrowed(_events(holder)) if form.is_valid() else None
+    page = None if asked is None else keyset.page_of(request, asked, ORDER, is_counted=False)
+    is_operator = person(request).is_operator
     context = {
         **_context(holder),
         "form": form,
-        "page": None if asked is None else _page(request, asked),
+        "page": page,
+        "entries": [_entry(event, is_operator=is_operator) for event in page or ()],
         "is_narrow": asked is not None and form.is_narrow,
-        "query": _query(request),
+        "is_filtered": asked is None or form.is_narrow,
+        "query": keyset.query(request),
         **({} if holder else _chain(request)),
     }
     return render(request, "portal/audit/list.html", context)
@@ -81,7 +77,7 @@ def download(request: HttpRequest, holder: Tenant | None) -> HttpResponseBase:
     """What the filters of the page leave, all of it, newest first. Times are the tenant's; the platform's are in UTC."""
     form = AuditFilter(request.GET, tenant=holder)
     if not form.is_valid():
-        return redirect(f"{url_of(holder, 'audit')}?{_query(request)}")
+        return redirect(f"{url_of(holder, 'audit')}{keyset.query(request)}")
     zone, is_operator = ZoneInfo(holder.time_zone if holder else "UTC"), person(request).is_operator
     events = _each(form.narrowed(_events(holder)))
     head = HEAD if holder else (*HEAD, "tenant")
@@ -123,7 +119,7 @@ def chain(request: HttpRequest) -> HttpResponse:
 def _chain(request: HttpRequest) -> dict[str, Any]:
     """The last check. One that was asked for after `checking`, the number of the one before, may still be on its way."""
     verified = AuditEvent.objects.filter(verb=audit.VERIFIED).first()
-    before = _sequence(request, "checking")
+    (before,) = keyset.asked(request, "checking", ORDER) or (None,)
     is_checking = before is not None and (verified.sequence if verified else 0) <= before
     return {"verified": verified, "checking": before, "is_checking": is_checking}
 
@@ -150,28 +146,6 @@ def _context(holder: Tenant | None) -> dict[str, Any]:
     }
 
 
-def _page(request: HttpRequest, events: AuditEventQuerySet) -> Page:
-    """The page below or above the sequence number that the URL names, else the newest."""
-    below, above = _sequence(request, "before"), _sequence(request, "after")
-    if above is not None:
-        rows = list(events.filter(sequence__gt=above).order_by("sequence")[: ROWS_PER_PAGE + 1])
-        if len(rows) > ROWS_PER_PAGE:
-            return _with_links(request, rows[ROWS_PER_PAGE - 1 :: -1], has_newer=True, has_older=True)
-        below = None  # what is above fills no page more: it is the newest one
-    rows = list((events if below is None else events.filter(sequence__lt=below))[: ROWS_PER_PAGE + 1])
-    return _with_links(request, rows[:ROWS_PER_PAGE], has_newer=below is not None, has_older=len(rows) > ROWS_PER_PAGE)
-
-
-def _with_links(request: HttpRequest, rows: list[AuditEvent], *, has_newer: bool, has_older: bool) -> Page:
-    is_operator = person(request).is_operator
-    newer = {"after": rows[0].sequence} if rows else {}
-    return Page(
-        [_entry(row, is_operator=is_operator) for row in rows],
-        newer=_query(request, **newer) if has_newer else None,
-        older=_query(request, before=rows[-1].sequence) if has_older else None,
-    )
-
-
 def _entry(event: AuditEvent, *, is_operator: bool) -> Entry:
     told = changes(*_sides(event, is_operator=is_operator))
     return Entry(event, told, len(told) <= OPEN_MAX)
@@ -181,21 +155,6 @@ def _sides(event: AuditEvent, *, is_operator: bool) -> tuple[Any, Any]:
     if is_operator or not event.verb.startswith("alias."):
         return event.before, event.after
     return masked(event.before, BEHIND), masked(event.after, BEHIND)
-
-
-def _query(request: HttpRequest, **place: int) -> str:
-    """The filters of the URL, and a place in the list."""
-    query = request.GET.copy()
-    for name in ("before", "after", "checking"):
-        query.pop(name, None)
-    for name, sequence in place.items():
-        query[name] = str(sequence)
-    return query.urlencode()
-
-
-def _sequence(request: HttpRequest, name: str) -> int | None:
-    text = request.GET.get(name, "")
-    return min(int(text), SEQUENCE_MAX) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _each(events: AuditEventQuerySet) -> Iterator[AuditEvent]:

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -15,14 +14,15 @@ from django.views.decorators.debug import sensitive_post_parameters
 from gateway.config import backends, draining
 from gateway.config.revision import InUse
 from gateway.models import Backend, Deployment
-from portal import editing
+from portal import editing, keyset
 from portal.access import by, operator, person
-from portal.backend_state import BackendState, seen, states
+from portal.backend_state import BackendState, seen, states, with_pools
 from portal.backend_trial import Tried, try_backend
-from portal.forms.backends import BackendForm
+from portal.forms.backends import BackendFilter, BackendForm
 
 POST: Final = ("POST",)
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
+ORDER: Final = (keyset.Column("name"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Reach:
 
 @operator()
 def index(request: HttpRequest) -> HttpResponse:
-    return render(request, "portal/backends/list.html", _all())
+    return render(request, "portal/backends/list.html", _listed(request))
 
 
 @operator()
 def live(request: HttpRequest) -> HttpResponse:
     """The part of the list that renews itself."""
-    return render(request, "portal/backends/_list.html", _all())
+    return render(request, "portal/backends/_list.html", _listed(request))
 
 
 @operator()
@@ -128,14 +128,22 @@ def delete(request: HttpRequest, name: str) -> HttpResponse:
             return redirect("admin_backend_delete", row.name)
         messages.success(request, _("Deleted: %(name)s.") % {"name": row.name})
         return redirect("admin_backends")
-    pools = sorted(member.deployment.name for member in row.memberships.all())
-    return render(request, "portal/backends/delete.html", {"backend": row, "pools": pools})
+    return render(request, "portal/backends/delete.html", {"backend": row, "pools": row.pool_names})
 
 
-def _all() -> dict[str, Any]:
-    rows = list(_rows())
+def _listed(request: HttpRequest) -> dict[str, Any]:
+    form = BackendFilter(request.GET)
+    form.is_valid()
+    page = keyset.page_of(request, form.narrowed(with_pools(Backend.objects.all())), ORDER)
     told = seen()
-    return {"states": states(rows, told), "is_untold": told is None, "workers": told.workers if told else 0}
+    return {
+        "form": form,
+        "is_filtered": form.is_narrow,
+        "page": page,
+        "states": states(page.rows, told),
+        "is_untold": told is None,
+        "workers": told.workers if told else 0,
+    }
 
 
 def _one(row: Backend) -> dict[str, Any]:
@@ -145,12 +153,8 @@ def _one(row: Backend) -> dict[str, Any]:
     return {"backend": row, "state": state, "is_untold": told is None, "is_on_its_way": is_on_its_way}
 
 
-def _rows() -> QuerySet[Backend]:
-    return Backend.objects.prefetch_related("memberships__deployment").order_by("name")
-
-
-def _backend(name: str) -> Backend:
-    return get_object_or_404(_rows(), name=name)
+def _backend(name: str) -> Any:
+    return get_object_or_404(with_pools(Backend.objects.all()), name=name)
 
 
 def _reaches(row: Backend) -> list[Reach]:

@@ -4,7 +4,6 @@ from typing import Any, Final
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -14,21 +13,27 @@ from gateway.config import deployments
 from gateway.config.pools import Terms
 from gateway.config.revision import InUse
 from gateway.models import Backend, Deployment
-from portal import affected, editing
+from portal import affected, editing, keyset
 from portal.access import by, operator
 from portal.backend_state import seen
-from portal.forms.deployments import DeploymentForm
+from portal.forms.deployments import DeploymentFilter, DeploymentForm
+from portal.keyset import Column
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-ROWS_PER_PAGE: Final = 50
+_NAME: Final = Column("name")
+ORDERS: Final = keyset.orders(name=(_NAME,), aliases=(Column("alias_count", keyset.whole), _NAME))
 
 
 @operator()
 def index(request: HttpRequest) -> HttpResponse:
     rows = Deployment.objects.select_related("fallback", "context_fallback").prefetch_related("members__backend")
-    counted = rows.annotate(alias_count=Count("aliases", distinct=True)).order_by("name")
-    page = Paginator(counted, ROWS_PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "portal/deployments/list.html", {"page": page})
+    form = DeploymentFilter(request.GET)
+    form.is_valid()
+    sort = form.order("name")
+    counted = form.narrowed(rows).annotate(alias_count=Count("aliases", distinct=True))
+    page = keyset.page_of(request, counted, ORDERS[sort])
+    context = {"form": form, "is_filtered": form.is_narrow, "page": page, "sort": sort}
+    return render(request, "portal/deployments/list.html", context)
 
 
 @operator(methods=READ_AND_POST)

@@ -16,6 +16,8 @@ from gateway.exceptions import ModelNotFound
 from gateway.models import ModelAlias
 from portal import manual, snippets
 from portal.access import may, require
+from portal.alerts import signing
+from portal.alerts.body import EXAMPLE
 
 ALIASES_SHOWN: Final = 20
 
@@ -41,6 +43,9 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         "fields": manual.field_groups(),
         "calls": manual.CALLS,
         "waits": manual.waits(),
+        "webhook_example": json.dumps(EXAMPLE, indent=2, ensure_ascii=False),
+        "python": signing.PYTHON,
+        "javascript": signing.JAVASCRIPT,
         "may_manage_keys": may(request, tenant, Action.MANAGE_KEYS),
         **(snippets.every(url, aliases[0].name, _("Hello!")) if aliases else {}),
     }

@@ -2,15 +2,15 @@
 a session or a message, and no page behind sign-in is kept by a cache (portal/access.py).
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.paginator import Paginator
-from django.db.models import F, Q
-from django.db.models.expressions import OrderBy
+from django.db.models import Q, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -20,27 +20,29 @@ from django.views.decorators.debug import sensitive_variables
 from accounts import issuing
 from accounts.keys import PATTERN
 from accounts.models import ApiKey, Tenant
+from accounts.querysets import ApiKeyQuerySet
 from accounts.roles import Action
 from accounts.scopes import CHAT
 from gateway.config import limit_changes
 from gateway.models import Limit, ModelAlias
-from portal import editing, snippets
+from portal import editing, keyset, snippets
 from portal.access import by, may, require
 from portal.forms.keys import EXPIRY_DEFAULT, TAIL_LENGTH, FilterForm, RevokeForm, RotateForm, TermsForm
 from portal.forms.limits import LimitsForm
+from portal.keyset import FAR_OFF, LONG_AGO, Column
 from portal.last_use import freshen
 from portal.standing import Standing, standings, standings_of, tightest
 
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-ROWS_PER_PAGE: Final = 50
-# Revoked keys last: they are history.
-ORDERS: Final[dict[str, tuple[str | OrderBy, ...]]] = {
-    "": ("name", "created_at"),
-    "used": (F("last_used_at").desc(nulls_last=True), "name"),
-    "unused": (F("last_used_at").asc(nulls_first=True), "name"),
-    "ends": (F("expires_at").asc(nulls_last=True), "name"),
-    "new": ("-created_at",),
-}
+_ID: Final = Column("pk", keyset.identity)
+# Revoked keys last: they are history. Keys that were never used stand before all uses, those without an end after all ends.
+ORDERS: Final = keyset.orders(
+    (Column("gone_at", keyset.moment, is_descending=True),),
+    name=(Column("name"), _ID),
+    used=(Column("used_at", keyset.moment), _ID),
+    ends=(Column("ends_at", keyset.moment), _ID),
+    made=(Column("created_at", keyset.moment), _ID),
+)
 
 
 @require(Action.VIEW)
@@ -52,19 +54,20 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     form = FilterForm(request.GET)
     form.is_valid()
     q, state = form.cleaned_data.get("q", ""), form.cleaned_data.get("state", "")
-    rows = ApiKey.objects.for_tenant(tenant).select_related("created_by")
+    rows = ApiKey.objects.for_tenant(tenant).filter(is_playground=state == "playground").select_related("created_by")
     if q:
         rows = rows.filter(Q(name__icontains=q) | (Q(hint__iendswith=q) if len(q) >= TAIL_LENGTH else Q()))
     if state:
         rows = rows.in_state(state)
-    rows = rows.order_by(F("revoked_at").desc(nulls_first=True), *ORDERS[form.cleaned_data.get("sort", "")])
-    page = Paginator(rows.prefetch_related("limits"), ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    sort = form.cleaned_data.get("sort") or "name"
+    page = keyset.page_of(request, annotated(rows).prefetch_related("limits"), ORDERS[sort])
     context = {
         "tenant": tenant,
         "form": form,
         "is_filtered": bool(q or state),
         "page": page,
-        "rows": _rows(tenant, list(page.object_list)),
+        "sort": sort,
+        "rows": _rows(tenant, page.rows),
         "may_manage": may(request, tenant, Action.MANAGE_KEYS),
     }
     return render(request, "portal/keys/list.html", context)
@@ -184,7 +187,16 @@ def _limits_form(request: HttpRequest, tenant: Tenant, key: ApiKey | None = None
     return LimitsForm(request.POST or None, held=held, ceilings=ceilings, is_editable=is_editable)
 
 
-def _rows(tenant: Tenant, keys: list[ApiKey]) -> list[tuple[ApiKey, Standing | None]]:
+def annotated(rows: ApiKeyQuerySet) -> ApiKeyQuerySet:
+    """With what ORDERS are made of."""
+    return rows.annotate(
+        gone_at=Coalesce("revoked_at", Value(FAR_OFF)),
+        used_at=Coalesce("last_used_at", Value(LONG_AGO)),
+        ends_at=Coalesce("expires_at", Value(FAR_OFF)),
+    )
+
+
+def _rows(tenant: Tenant, keys: Sequence[ApiKey]) -> list[tuple[ApiKey, Standing | None]]:
     """Each key, and its limit that is used most."""
     limits = [(tenant, list(key.limits.all())) for key in keys]
     return [(key, tightest(told)) for key, told in zip(keys, standings_of(limits), strict=True)]

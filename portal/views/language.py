@@ -6,8 +6,9 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from accounts import people
 from accounts.models import User
-from portal.access import public
+from portal.access import by, public
 from portal.forms.language import LanguageForm
 from portal.views import errors
 
@@ -19,8 +20,7 @@ def switch(request: HttpRequest) -> HttpResponse:
         return errors.bad_request(request)
     language = form.cleaned_data["language"]
     if isinstance(request.user, User):
-        request.user.language = language
-        request.user.save(update_fields=["language"])
+        people.revise(request.user, language=language, **by(request))
     response = redirect(_own_page(request, form.cleaned_data["next"]))
     remember(response, language)
     return response

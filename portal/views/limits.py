@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from django.core.paginator import Paginator
 from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
@@ -12,11 +11,20 @@ from django.utils import timezone
 from accounts.models import Tenant
 from accounts.roles import Action
 from gateway.models import Limit, ModelAlias
+from portal import keyset
 from portal.access import person, require
+from portal.forms.limits import LimitFilter
+from portal.keyset import Column
 from portal.standing import standings
 from usage.limits import NAMES
 
-ROWS_PER_PAGE: Final = 50
+# The tenant's, then those of aliases, then those of keys, each by name.
+ORDER: Final = (
+    Column("whose", keyset.whole),
+    Column("named"),
+    Column("holder", keyset.identity),
+    Column("kind", keyset.whole),
+)
 ALIASES_SHOWN: Final = 100
 
 
@@ -40,11 +48,16 @@ def _shown(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
     whose = Case(When(tenant__isnull=False, then=0), When(alias__isnull=False, then=1), default=2)
     named = Coalesce("alias__name", "key__name", Value(""))
     kind = Case(*(When(name=name, then=place) for place, name in enumerate(NAMES)), default=len(NAMES))
-    rows = Limit.objects.for_tenant(tenant).filter(live).select_related("alias", "key")
-    page = Paginator(rows.order_by(whose, named, "key_id", kind), ROWS_PER_PAGE).get_page(request.GET.get("page"))
-    shown = standings(tenant, list(page.object_list))
+    form = LimitFilter(request.GET)
+    form.is_valid()
+    rows = form.narrowed(Limit.objects.for_tenant(tenant).filter(live).select_related("alias", "key"))
+    rows = rows.annotate(whose=whose, named=named, holder=Coalesce("key_id", "alias_id", "tenant_id"), kind=kind)
+    page = keyset.page_of(request, rows, ORDER)
+    shown = standings(tenant, page.rows)
     return {
         "tenant": tenant,
+        "form": form,
+        "is_filtered": form.is_narrow,
         "page": page,
         "standings": shown,
         "is_untold": any(standing.state is None for standing in shown),

@@ -2,13 +2,13 @@
 made it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.db.models import Case, IntegerField, Q, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -20,15 +20,21 @@ from accounts import inviting, members
 from accounts.members import MemberError
 from accounts.models import ApiKey, Invitation, Membership, Tenant
 from accounts.roles import ALLOWED, Action, Role
-from portal import letters
+from portal import keyset, letters
 from portal.access import by, may, person, require
 from portal.forms.members import InviteForm, MemberFilter, RoleForm
 from portal.identity import second_factor
+from portal.keyset import Column
 from portal.wording import MEMBERS_MAY
 
 POST: Final = ("POST",)
 READ_AND_POST: Final = ("GET", "HEAD", "POST")
-ROWS_PER_PAGE: Final = 50
+_ADDRESS: Final = Column("user__email")
+ORDERS: Final = keyset.orders(
+    person=(_ADDRESS,),
+    role=(Column("rank", keyset.whole), _ADDRESS.turned),
+    since=(Column("created_at", keyset.moment), _ADDRESS),
+)
 INVITATIONS_SHOWN: Final = 100
 
 
@@ -60,7 +66,8 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         rows = rows.filter(Q(user__email__icontains=q) | Q(user__name__icontains=q))
     if role:
         rows = rows.filter(role=role)
-    page = Paginator(rows.order_by(_rank().desc(), "user__email"), ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    sort = form.cleaned_data.get("sort") or "-role"
+    page = keyset.page_of(request, rows.annotate(rank=_rank()), ORDERS[sort])
     is_manager = may(request, tenant, Action.MANAGE_MEMBERS)
     roles = members.assignable_roles(person(request), tenant) if is_manager else frozenset()
     context = {
@@ -68,7 +75,8 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         "form": form,
         "is_filtered": bool(q or role),
         "page": page,
-        "members": _shown(request, list(page), roles),
+        "sort": sort,
+        "members": _shown(request, page.rows, roles),
         "may_manage": bool(roles),
         "rights": _rights(),
         "roles": Role.choices,
@@ -172,7 +180,7 @@ def _member(tenant: Tenant, pk: int) -> Membership:
     return get_object_or_404(Membership.objects.for_tenant(tenant).select_related("user", "tenant"), pk=pk)
 
 
-def _shown(request: HttpRequest, rows: list[Membership], roles: frozenset[str]) -> list[Shown]:
+def _shown(request: HttpRequest, rows: Sequence[Membership], roles: frozenset[str]) -> list[Shown]:
     reader = person(request).pk
     safe = second_factor.had_among(row.user for row in rows) if roles else None
     return [

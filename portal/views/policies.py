@@ -17,6 +17,7 @@ from gateway.config import policies
 from gateway.models import ContentPolicy, ContentPolicyVersion
 from gateway.policy.rules import Policy, RulesRefused, parse_rules
 from gateway.policy.trial import Match, Trial, try_text
+from portal import keyset
 from portal.access import by
 from portal.forms.policies import DeleteForm, PolicyForm, TrialForm, as_written
 from portal.holders import held, may_here, url_of
@@ -39,11 +40,13 @@ class Piece:
 
 @held(Action.VIEW)
 def index(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
-    own = list(ContentPolicy.objects.filter(tenant=holder).select_related("published").order_by("name"))
+    rows = ContentPolicy.objects.filter(tenant=holder).select_related("published")
+    page = keyset.page_of(request, rows, (keyset.Column("name"),))
+    own = page.rows
     drafts = set(ContentPolicyVersion.objects.filter(policy__in=own, is_draft=True).values_list("policy_id", flat=True))
     users = users_of(holder, [policy.name for policy in own])
     listed = [(policy, policy.pk in drafts, users[policy.name]) for policy in own]
-    return render(request, "portal/policies/list.html", _context(request, holder, policies=listed))
+    return render(request, "portal/policies/list.html", _context(request, holder, policies=listed, page=page))
 
 
 @held(Action.MANAGE_POLICIES, methods=READ_AND_POST)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from gateway.config import quota_plans
 from gateway.models import Limit, QuotaPlan
-from portal import editing
+from portal import editing, keyset
 from portal.access import by, operator
 from portal.consequences import Consequence, consequences
 from portal.forms.limits import LimitsForm
@@ -41,7 +41,8 @@ class Affected:
 @operator()
 def index(request: HttpRequest) -> HttpResponse:
     plans = QuotaPlan.objects.annotate(on_it=Count("tenants")).prefetch_related("limits")
-    return render(request, "portal/quota_plans/list.html", {"plans": plans})
+    page = keyset.page_of(request, plans, (keyset.Column("name"),))
+    return render(request, "portal/quota_plans/list.html", {"page": page})
 
 
 @operator(methods=READ_AND_POST)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import ApiKey, Tenant
 from accounts.roles import Action
+from portal import keyset
 from portal.access import person, require
 from portal.forms.usage import RequestFilter
 from portal.remedies import remedy
@@ -26,6 +27,10 @@ from usage.models import UsageRecord
 from usage.reports import request_story
 from usage.series import zone_of
 
+ORDER: Final = (
+    keyset.Column("created_at", keyset.moment, is_descending=True),
+    keyset.Column("request_id", keyset.identity, is_descending=True),
+)
 BAR: Final = 1000  # the width of the whole time
 _QUEUE: Final = gettext_lazy("Waiting for a place")
 _FIRST: Final = gettext_lazy("Until the first token")
@@ -69,22 +74,22 @@ class LimitSeen:
 def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     form = RequestFilter(request.GET, tenant=tenant, zone=zone_of(tenant), now=timezone.now())
     page = None
+    said = keyset.asked(request, "after", ORDER)
+    place = history.Place(*said) if said else None
     if form.is_valid():
         if wanted := form.cleaned_data["id"]:
             if history.call(tenant, wanted):
                 return redirect("request", tenant.slug, wanted)
             form.add_error("id", _("No call of this id has ended. Copy the whole of the x-request-id of an answer."))
         else:
-            page = history.page(tenant, form.calls, before=_place(request))
+            page = history.page(tenant, form.calls, before=place)
     calls = [_call(parts) for parts in page.calls] if page else []
     context = {
         "tenant": tenant,
         "form": form,
         "page": page,
         "calls": calls,
-        "older": _query(request, page.older) if page else "",
-        "newest": _query(request, None),
-        "is_first": "before" not in request.GET,
+        "places": _places(request, page, place),
         "is_narrow": page is not None and form.is_narrow,
         "zone": form.zone.key,
         "home": reverse("requests", args=[tenant.slug]),
@@ -151,19 +156,11 @@ def _limit(seen: dict[str, Any]) -> LimitSeen:
     return LimitSeen(seen, str(seen.get("name", "")), is_full and seen.get("mode") == "enforce")
 
 
-def _place(request: HttpRequest) -> history.Place | None:
-    """Where the page begins: `before` is a time in microseconds and an id. What is none begins at the newest."""
-    micros, _sign, pk = request.GET.get("before", "").partition("-")
-    try:
-        return history.Place(datetime.fromtimestamp(int(micros) / 1_000_000, UTC), UUID(pk)) if micros.isdigit() else None
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _query(request: HttpRequest, place: history.Place | None) -> str:
-    """The filters of the URL, and a place in the list; "" where there is neither."""
-    query = request.GET.copy()
-    query.pop("before", None)
-    if place is not None:
-        query["before"] = f"{round(place.created_at.timestamp() * 1_000_000)}-{place.request_id}"
-    return query.urlencode()
+def _places(request: HttpRequest, page: history.Page | None, place: history.Place | None) -> keyset.Page[Call]:
+    """Where the list goes on, and back to its beginning."""
+    older = page.older if page else None
+    return keyset.Page(
+        (),
+        previous=keyset.query(request) if place else "",
+        next=keyset.query(request, after=keyset.place_of(older, ORDER)) if older else "",
+    )

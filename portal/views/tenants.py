@@ -1,9 +1,8 @@
 """The tenants a person may see, and the first page of one: how it was used lately, or the way to its first call."""
 
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -12,11 +11,9 @@ from django.utils.translation import gettext as _
 from accounts.models import Tenant
 from accounts.roles import Action
 from gateway.models import ModelAlias
-from portal import overview, snippets, viewing
+from portal import keyset, overview, snippets, viewing
 from portal.access import may, person, require, signed_in
 from usage.series import buckets
-
-ROWS_PER_PAGE: Final = 50
 
 
 @signed_in()
@@ -27,9 +24,9 @@ def home(request: HttpRequest) -> HttpResponse:
         return redirect("tenant", viewed.slug)
     if person(request).is_operator:
         return redirect("admin_tenants")
-    page = Paginator(Tenant.objects.visible_to(person(request)), ROWS_PER_PAGE).get_page(request.GET.get("page"))
-    if page.paginator.count == 1:
-        return redirect("tenant", page[0].slug)
+    page = keyset.page_of(request, Tenant.objects.visible_to(person(request)), (keyset.Column("slug"),))
+    if page.total == 1:
+        return redirect("tenant", page.rows[0].slug)
     return render(request, "portal/tenants/list.html", {"page": page})
 
 

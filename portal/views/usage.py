@@ -1,12 +1,11 @@
 """Usage of a tenant, and for operators of all of them: a chart and a table of what the URL asks, and the same as a file."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
 from django.conf import settings
-from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -15,6 +14,7 @@ from django.utils import timezone
 
 from accounts.models import Tenant
 from accounts.roles import Action
+from portal import keyset
 from portal.access import operator, require
 from portal.breakdown import COLUMNS, HEAD, board, lines_of
 from portal.forms.usage import AllUsageFilter, UsageFilter
@@ -22,8 +22,6 @@ from portal.measures import MEASURES
 from portal.spreadsheet import lines
 from usage.models import ReportingZone
 from usage.series import Asked, Dimension, zone_of
-
-ROWS_PER_PAGE: Final = 50
 
 
 @require(Action.VIEW)
@@ -61,12 +59,12 @@ def _page(request: HttpRequest, form: UsageFilter, tenant_ids: tuple[str, ...], 
     sort = request.GET.get("sort", "")
     found = board(form, tenant_ids, sort=sort) if form.is_valid() else None
     query = request.GET.copy()
-    for name in ("page", "sort"):
+    for name in (*keyset.PLACES, "sort"):
         query.pop(name, None)
     context |= {
         "form": form,
         "board": found,
-        "page": Paginator(found.entries if found else [], ROWS_PER_PAGE).get_page(request.GET.get("page")),
+        "page": keyset.page_in(request, found.entries if found else (), lambda entry: entry.name),
         "measures": MEASURES.values(),
         "columns": [MEASURES[name] for name in COLUMNS],
         "group": form.groups.get(form.dimension) if found and form.dimension else "",

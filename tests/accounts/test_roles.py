@@ -6,9 +6,10 @@ from accounts.roles import Action, Role, allows
 
 MATRIX = {
     Role.VIEWER: {Action.VIEW},
-    Role.DEVELOPER: {Action.VIEW, Action.MANAGE_KEYS},
+    Role.DEVELOPER: {Action.VIEW, Action.USE_PLAYGROUND, Action.MANAGE_KEYS},
     Role.ADMIN: {
         Action.VIEW,
+        Action.USE_PLAYGROUND,
         Action.MANAGE_KEYS,
         Action.MANAGE_POLICIES,
         Action.MANAGE_SETTINGS,

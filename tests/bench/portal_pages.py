@@ -1,10 +1,12 @@
-"""How long the portal's longest lists take, and how many queries: .venv/bin/python -m tests.bench.portal_pages
+"""How long the portal's longest lists take, how many queries and bytes: .venv/bin/python -m tests.bench.portal_pages
 
 1,000 tenants with three limits each, half of them on a plan, and one of them with 2,000 keys of two limits each. Times are
-of the whole request, middleware, templates and Redis included, in this one process.
+of the whole request, middleware, templates and Redis included, in this one process. Bytes are those of a first view: the page,
+its styles and its scripts, as they are and as they are sent.
 """
 
 import os
+import re
 import statistics
 import sys
 import time
@@ -19,16 +21,21 @@ from tests.bench.database import database
 TENANTS, KEYS, ROUNDS = 1000, 2000, 15
 PAGES = (
     "/admin/tenants/",
-    "/admin/tenants/?sort=used",
+    "/admin/tenants/?sort=-used",
     "/admin/tenants/?q=tenant-09&state=active",
     "/admin/tenants/tenant-0000/",
     "/admin/plans/",
     "/t/tenant-0000/",
     "/t/tenant-0000/keys/",
-    "/t/tenant-0000/keys/?sort=unused&page=20",
+    "/t/tenant-0000/keys/?sort=used",
+    '/t/tenant-0000/keys/?after=["9999-01-01 00:00:00%2B00:00","key-1000","01990000-0000-7000-8000-000000000000"]',
     "/t/tenant-0000/limits/",
-    "/t/tenant-0000/limits/?page=40",
+    '/t/tenant-0000/limits/?after=[2,"key-1000","01990000-0000-7000-8000-000000000000",0]',
     "/t/tenant-0000/limits/part/",
+    "/t/tenant-0000/members/",
+    "/t/tenant-0000/audit/",
+    "/admin/audit/",
+    "/admin/usage/",
 )
 
 
@@ -73,6 +80,17 @@ def fill() -> Any:
     return User.objects.create_user("operator@sekisho.example", is_operator=True)
 
 
+def weight(client: Any, page: str) -> tuple[int, int]:
+    """Bytes of a first view of the page, as it is and as it is sent."""
+    text = client.get(page).content.decode()
+    linked = re.findall(r'<(?:link[^>]*(?:stylesheet|icon)[^>]*href|script[^>]*src)="([^"]*)"', text)
+    plain, sent = 0, 0
+    for address in (page, *linked):
+        plain += len(client.get(address).content)
+        sent += len(client.get(address, headers={"accept-encoding": "gzip"}).content)
+    return plain, sent
+
+
 def measure(client: Any, page: str) -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
@@ -89,7 +107,9 @@ def measure(client: Any, page: str) -> None:
         times_ms.append((time.perf_counter() - started) * 1000)
     cpu_ms = (time.process_time() - cpu_s) / ROUNDS * 1000
     figures = f"best {min(times_ms):6.1f} ms, median {statistics.median(times_ms):6.1f} ms, own CPU {cpu_ms:5.1f} ms"
-    sys.stdout.write(f"{page:<44} {figures}, {asked:2} queries, {len(answer.content) // 1024:3} kB\n")
+    sys.stdout.write(f"{page:<44} {figures}, {asked:2} queries")
+    plain, sent = weight(client, page)
+    sys.stdout.write(f", {len(answer.content) // 1024:3} kB, first view {plain // 1024} kB, sent {sent // 1024} kB\n")
 
 
 def main() -> None:

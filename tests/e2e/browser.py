@@ -16,7 +16,7 @@ from tests.conftest import PASSWORD
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = os.environ.get("SEKISHO_SCREENSHOTS")  # a folder, for eyes
-WIDE, PHONE = 1280, 390
+WIDE, PHONE, HEIGHT = 1280, 390, 900
 PATIENCE_MS = 60_000
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 AXE_OPTIONS = {
@@ -48,6 +48,12 @@ class Window:
         answer = self.page.goto(self._base_url + path)
         assert answer is not None
         return answer.text()
+
+    def turn(self, theme: str, width: int) -> None:
+        """The same page, as it is after a person has changed both."""
+        self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        self.page.set_viewport_size({"width": width, "height": HEIGHT})
+        self._name = f" {self._name.split()[0]} {theme} {width}"
 
     @property
     def path(self) -> str:
@@ -82,7 +88,9 @@ class Window:
             self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
         over = self.page.evaluate(OVERFLOW)
         found = [f"{over} px too wide"] if over > 0 else []
-        for item in Axe().run(self.page, options=AXE_OPTIONS).response["violations"]:
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(Axe().axe_script)
+        for item in self.page.evaluate("(options) => axe.run(document, options)", AXE_OPTIONS)["violations"]:
             found += [f"{item['id']}: {node['html'][:200]} {node['failureSummary']}" for node in item["nodes"]]
         found += self.complaints
         self.complaints.clear()
@@ -97,7 +105,7 @@ def windows(base_url: str, *, language: str = "en", theme: str = "light", width:
         ways: dict[str, Any] = {
             "locale": {"ja": "ja-JP", "en": "en-US"}[language],
             "color_scheme": "dark" if theme == "dark" else "light",
-            "viewport": {"width": width, "height": 900},
+            "viewport": {"width": width, "height": HEIGHT},
             "permissions": ["clipboard-read", "clipboard-write"],
         }
         page = browser.new_context(**ways).new_page()

@@ -14,6 +14,8 @@ from accounts.models import AuditEvent, Membership, Tenant, User
 from accounts.roles import Role
 from gateway.config import policies, quota_plans
 from gateway.models import Backend, Deployment, Limit, ModelAlias, PoolMember
+from portal.alerts import hooks, rules
+from portal.alerts.models import Alert, Delivery, Notice
 from tests.e2e.conftest import BY
 from tests.usage.made import event
 from usage import ledger, limits
@@ -93,10 +95,12 @@ def furnish(tenant: Tenant) -> Things:
     Authenticator.objects.bulk_create([passkey])
     for holder in (tenant, alias, key):
         Limit.replace_all(holder, [limits.Limit("requests_per_minute", 60)])
+    alerts, alerts_of_all = _alerts(tenant, own, somebody), _alerts(None, f"{own}-platform", somebody)
     return {
         "everywhere": {"slug": own, "tenant_slug": own},
         "key": {"pk": key.pk},
         "request": {"pk": call.request_id},
+        "playground_told": {"pk": call.request_id},
         "member": {"pk": member.pk},
         "invitation": {"pk": invitation.pk},
         "audit": {"sequence": AuditEvent.objects.filter(tenant=tenant).latest("sequence").sequence},
@@ -111,4 +115,34 @@ def furnish(tenant: Tenant) -> Things:
         "access": {"pk": somebody.pk},
         "mfa_remove_webauthn": {"pk": passkey.pk},
         "factor_name": {"pk": passkey.pk},
+        **alerts,
+        **{f"admin_{noun}": arguments for noun, arguments in alerts_of_all.items()},
     }
+
+
+def _alerts(holder: Tenant | None, name: str, somebody: User) -> Things:
+    """A rule, a webhook, and an alert with its notice and its deliveries."""
+    webhook, _ = hooks.create(holder, f"{name} {MARKUP}", "https://hooks.example.com/sekisho", **BY)
+    kind, facts = "limit", {"limit": "tokens_per_day", "of": "key", "of_id": str(webhook.pk), "of_name": MARKUP, "used": 80}
+    facts |= {"max": 100, "percent": 80, "mode": "enforce", "is_refusing": True, "resets_s": 1_800_000_000}
+    if holder is None:
+        kind, facts = "backend_down", {"backend": f"{name}-gpu", "since_s": 1_800_000_000, "reason": MARKUP}
+    rule = rules.create(holder, rules.Terms(kind, f"{name} {MARKUP}", [80], webhooks=[webhook], people=[somebody]), **BY)
+    now = timezone.now()
+    alert = Alert.objects.create(
+        tenant=holder,
+        rule=rule,
+        rule_name=rule.name,
+        kind=kind,
+        subject="x",
+        threshold=80,
+        window="x",
+        facts=facts,
+        fired_at=now,
+    )
+    Notice.objects.bulk_create(Notice(alert=alert, user=user) for user in User.objects.all())
+    sent = {"tenant": holder, "created_at": now, "next_at": now, "give_up_at": now, "state": "given_up", "attempts": 1}
+    delivery = Delivery.objects.create(alert=alert, webhook=webhook, **sent)
+    delivery.tries.create(number=1, at=now, took_ms=12, status=500, error="status", answer=MARKUP)
+    Delivery.objects.create(alert=alert, user=somebody, **sent)
+    return {"rule": {"pk": rule.pk}, "webhook": {"pk": webhook.pk}, "delivery": {"pk": delivery.pk}}

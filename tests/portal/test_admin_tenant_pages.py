@@ -12,12 +12,17 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import audit, issuing
-from accounts.models import ApiKey, AuditEvent, Invitation, Tenant, User
-from gateway.config import quota_plans
+from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Tenant, User
+from accounts.roles import Role
+from gateway.config import publish, quota_plans
+from gateway.config.documents import key_key
 from gateway.models import ConfigChange, Deployment, Limit, ModelAlias, PlannedTenant, QuotaPlan
+from tests.portal.furnished import furnish
+from tests.portal.paging import link, turned
 from tests.portal.test_limit_pages import of_tenant, use
 from tests.usage.quota_calls import whole_quota
 from usage import limits
+from usage.models import UsageRecord
 from usage.quota import Quota
 
 pytestmark = pytest.mark.django_db
@@ -65,7 +70,7 @@ def last_event() -> AuditEvent:
     "path",
     [
         "tenants/",
-        "tenants/new/",
+        "tenants/_new/",
         "tenants/acme/",
         "tenants/acme/suspend/",
         "tenants/acme/plan/",
@@ -81,7 +86,10 @@ def test_these_pages_are_there_for_operators_alone(signed_in: SignedIn, acme_own
 # The list
 
 
+@pytest.mark.usefixtures("acme_owner")
 def test_list_tells_of_each_tenant(client_of_operator: Client, acme: Tenant, globex: Tenant, quota: Quota) -> None:
+    other = User.objects.create_user("second@acme.example")
+    Membership.objects.create(tenant=acme, user=other, role=Role.OWNER)
     day = acme.limits.create(name="tokens_per_day", max=1000)
     acme.limits.create(name="requests_per_minute", max=1000)
     use(quota, acme, of_tenant(day), tokens=850)
@@ -91,8 +99,8 @@ def test_list_tells_of_each_tenant(client_of_operator: Client, acme: Tenant, glo
     page = page_of(client_of_operator)
     told = text_of(page)
     assert names_of(page) == ["Acme", "Globex"]
-    assert "Acme acme Active – Tokens per day 85% Not yet" in told
-    assert "Globex globex Suspended trial Tokens per hour 0% Not yet" in told
+    assert "Acme acme Active owner@acme.example and 1 more – Tokens per day 85% Not yet" in told
+    assert "Globex globex Suspended Nobody trial Tokens per hour 0% Not yet" in told
 
 
 def test_list_is_narrowed_and_sorted_by_its_address(client_of_operator: Client, acme: Tenant, globex: Tenant) -> None:
@@ -108,8 +116,10 @@ def test_list_is_narrowed_and_sorted_by_its_address(client_of_operator: Client, 
         "?state=active": ["Acme", "Initech"],
         "?plan=trial": ["Acme"],
         "?plan=-": ["Globex", "Initech"],
-        "?sort=used": ["Acme", "Globex", "Initech"],
-        "?sort=new": ["Initech", *names_of(page_of(client_of_operator, "?sort=new"))[1:]],
+        "?sort=-name": ["Initech", "Globex", "Acme"],
+        "?sort=-used": ["Acme", "Initech", "Globex"],
+        "?sort=used": ["Globex", "Initech", "Acme"],
+        "?sort=-made": ["Initech", *names_of(page_of(client_of_operator, "?sort=-made"))[1:]],
         "?sort=nonsense&state=nonsense": ["Acme", "Globex", "Initech"],
     }.items():
         assert names_of(page_of(client_of_operator, query)) == names, query
@@ -126,11 +136,13 @@ def test_list_costs_the_same_however_many(
 ) -> None:
     made = Tenant.objects.bulk_create(Tenant(slug=f"t-{n:03}", name=f"Tenant {n:03}") for n in range(120))
     Limit.objects.bulk_create(Limit(tenant=tenant, name="tokens_per_day", max=100) for tenant in made)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         page = page_of(client_of_operator)
-    assert len(names_of(page)) == 50
-    assert page.count("Tokens per day") == 50
-    assert names_of(page_of(client_of_operator, "?page=3"))[-1] == "Tenant 119"
+    assert page.count("Tokens per day") == len(names_of(page)) == 25
+    for _ in range(4):
+        page = turned(client_of_operator, "/admin/tenants/", page)
+    assert names_of(page)[-1] == "Tenant 119"
+    assert link(page, "next") == ""
 
 
 def test_use_is_unknown_while_the_store_is_out(client_of_operator: Client, acme: Tenant, settings: Any) -> None:
@@ -284,9 +296,9 @@ def walk(client: Client, **steps: dict[str, str]) -> None:
     } | steps
     following = [*list(said)[1:], "summary"]
     for (name, data), after in zip(said.items(), following, strict=True):
-        answer = client.post(f"/admin/tenants/new/{name}/", data)
+        answer = client.post(f"/admin/tenants/_new/{name}/", data)
         assert answer.status_code == 302, text_of(answer.content.decode())
-        assert answer["location"] == f"/admin/tenants/new/{after}/"
+        assert answer["location"] == f"/admin/tenants/_new/{after}/"
 
 
 def test_nothing_is_written_before_the_summary_and_all_of_it_there(
@@ -295,12 +307,12 @@ def test_nothing_is_written_before_the_summary_and_all_of_it_there(
     walk(client_of_operator)
     assert not Tenant.objects.exists()
     assert not AuditEvent.objects.exists()
-    told = text_of(page_of(client_of_operator, "new/summary/"))
+    told = text_of(page_of(client_of_operator, "_new/summary/"))
     assert "Search team search" in told
     assert "chat → tiny" in told
     assert "Tokens per day: 1,000" in told
-    assert 'value="chat"' in page_of(client_of_operator, "new/aliases/")  # back works
-    answer = client_of_operator.post("/admin/tenants/new/summary/")
+    assert 'value="chat"' in page_of(client_of_operator, "_new/aliases/")  # back works
+    answer = client_of_operator.post("/admin/tenants/_new/summary/")
     tenant = Tenant.objects.get()
     assert (tenant.slug, tenant.limits.get().max, ModelAlias.objects.get().deployment) == ("search", 1000, tiny)
     invitation = Invitation.objects.get()
@@ -311,15 +323,15 @@ def test_nothing_is_written_before_the_summary_and_all_of_it_there(
     assert verbs == ["tenant.created", "alias.created", "member.invited"]
     first = AuditEvent.objects.get(verb="tenant.created")
     assert first.after["limits.tokens_per_day"] == "1000"
-    assert client_of_operator.post("/admin/tenants/new/summary/").status_code == 302
+    assert client_of_operator.post("/admin/tenants/_new/summary/").status_code == 302
     assert Tenant.objects.count() == 1
 
 
 def test_new_tenant_begins_on_a_plan(client_of_operator: Client, tiny: Deployment) -> None:
     quota_plans.create("trial", [limits.Limit("tokens_per_hour", 9)], **BY)
     walk(client_of_operator, limits={"plan": "trial", "tokens_per_day": "1000"}, owner={"email": ""})
-    assert "Those of the plan trial" in page_of(client_of_operator, "new/summary/")
-    answer = client_of_operator.post("/admin/tenants/new/summary/")
+    assert "Those of the plan trial" in page_of(client_of_operator, "_new/summary/")
+    answer = client_of_operator.post("/admin/tenants/_new/summary/")
     assert "Nobody is invited yet" in answer.content.decode()
     tenant = Tenant.objects.get()
     assert [(row.name, row.max) for row in tenant.limits.all()] == [("tokens_per_hour", 9)]
@@ -327,14 +339,13 @@ def test_new_tenant_begins_on_a_plan(client_of_operator: Client, tiny: Deploymen
 
 
 def test_summary_leads_back_to_what_is_missing(client_of_operator: Client) -> None:
-    assert client_of_operator.get("/admin/tenants/new/summary/")["location"] == "/admin/tenants/new/details/"
-    assert client_of_operator.get("/admin/tenants/new/nonsense/").status_code == 404
+    assert client_of_operator.get("/admin/tenants/_new/summary/")["location"] == "/admin/tenants/_new/details/"
+    assert client_of_operator.get("/admin/tenants/_new/nonsense/").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("step", "data", "told"),
     [
-        ("details", {"name": "A", "slug": "new", "time_zone": "Asia/Tokyo", "priority": "0"}, "taken by the portal itself"),
         ("details", {"name": "A", "slug": "acme", "time_zone": "Asia/Tokyo", "priority": "0"}, "of this short name already"),
         ("details", {"name": "A", "slug": "b", "time_zone": "Mars", "priority": "0"}, "is no time zone"),
         ("aliases", {"form-TOTAL_FORMS": "5", "form-INITIAL_FORMS": "0", "form-0-name": "chat"}, "Choose what serves it"),
@@ -347,7 +358,7 @@ def test_summary_leads_back_to_what_is_missing(client_of_operator: Client) -> No
 def test_what_cannot_be_is_told_at_its_field_with_the_input_kept(
     client_of_operator: Client, step: str, data: dict[str, str], told: str
 ) -> None:
-    answer = client_of_operator.post(f"/admin/tenants/new/{step}/", data)
+    answer = client_of_operator.post(f"/admin/tenants/_new/{step}/", data)
     page = answer.content.decode()
     assert answer.status_code == 200
     assert told in page
@@ -356,15 +367,15 @@ def test_what_cannot_be_is_told_at_its_field_with_the_input_kept(
 
 def test_giving_up_forgets_what_was_said(client_of_operator: Client, tiny: Deployment) -> None:
     walk(client_of_operator)
-    assert client_of_operator.post("/admin/tenants/new/limits/", {"discard": "1"})["location"] == "/admin/tenants/"
-    assert 'value="Search team"' not in page_of(client_of_operator, "new/")
+    assert client_of_operator.post("/admin/tenants/_new/limits/", {"discard": "1"})["location"] == "/admin/tenants/"
+    assert 'value="Search team"' not in page_of(client_of_operator, "_new/")
 
 
 def test_tenant_taken_meanwhile_leads_back_and_writes_nothing(client_of_operator: Client, tiny: Deployment) -> None:
     walk(client_of_operator)
     Tenant.objects.create(slug="search", name="Another")
-    answer = client_of_operator.post("/admin/tenants/new/summary/")
-    assert answer["location"] == "/admin/tenants/new/details/"
+    answer = client_of_operator.post("/admin/tenants/_new/summary/")
+    assert answer["location"] == "/admin/tenants/_new/details/"
     assert not Invitation.objects.exists()
 
 
@@ -416,10 +427,67 @@ def test_keys_last_used_orders_tenants(client_of_operator: Client, acme: Tenant,
     for tenant, days in ((acme, 3), (globex, 1)):
         key, _ = issuing.issue(tenant, issuing.Terms("ci"), **BY)
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now() - timedelta(days=days))
-    assert names_of(page_of(client_of_operator, "?sort=used")) == ["Globex", "Acme"]
+    assert names_of(page_of(client_of_operator, "?sort=-used")) == ["Globex", "Acme"]
 
 
 def test_pages_are_japanese_where_they_are_asked_to_be(client_of_operator: Client, acme: Tenant) -> None:
     page = page_of(client_of_operator, headers={"accept-language": "ja"})
     assert "テナント" in page
     assert "New tenant" not in page
+
+
+# The end of a tenant
+
+
+@pytest.mark.usefixtures("acme_owner")
+def test_deleting_tells_what_follows_and_asks_for_the_short_name(
+    client_of_operator: Client, acme: Tenant, acme_key: tuple[ApiKey, str]
+) -> None:
+    told = text_of(page_of(client_of_operator, "acme/delete/"))
+    assert "1 key goes with it" in told
+    assert "1 person is no member any more; the account stays" in told
+    assert "suspend it instead" in told
+    answer = client_of_operator.post("/admin/tenants/acme/delete/", {"slug": "Acme"})
+    assert "This is not its short name. Type: acme" in text_of(answer.content.decode())
+    assert Tenant.objects.filter(pk=acme.pk).exists()
+    assert not AuditEvent.objects.filter(verb="tenant.deleted").exists()
+
+
+def test_deleted_tenant_is_gone_with_all_it_holds_but_its_usage_and_its_trail(
+    client_of_operator: Client, acme: Tenant, globex: Tenant, acme_owner: User, acme_key: tuple[ApiKey, str], operator: User
+) -> None:
+    furnish(acme)
+    kept = UsageRecord.objects.filter(tenant_id=acme.pk).count()
+    told = AuditEvent.objects.filter(tenant_slug="acme").count()
+    answer = client_of_operator.post("/admin/tenants/acme/delete/", {"slug": "acme"})
+    assert answer["location"] == "/admin/tenants/"
+    assert client_of_operator.get("/t/acme/").status_code == client_of_operator.get("/admin/tenants/acme/").status_code == 404
+    assert not ApiKey.objects.filter(tenant_id=acme.pk).exists()
+    assert User.objects.filter(pk=acme_owner.pk, is_active=True).exists()
+    assert Tenant.objects.filter(pk=globex.pk).exists()
+    assert kept == UsageRecord.objects.filter(tenant_id=acme.pk).count() == 1
+    events = AuditEvent.objects.filter(tenant_slug="acme")
+    assert events.count() == told + 1
+    deleted = events.get(verb="tenant.deleted")
+    assert (deleted.actor, deleted.before["keys"], deleted.before["aliases"]) == (operator, 2, 1)
+    assert audit.verify() is None
+    trail = client_of_operator.get("/admin/audit/?tenant=acme&verb=key.issued").content.decode()
+    assert f"key {acme_key[0]}" in unescape(trail)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_key_of_a_deleted_tenant_opens_nothing(
+    client_of_operator: Client, acme_key: tuple[ApiKey, str], valkey: redis.Redis
+) -> None:
+    publish.publish_all()
+    held = key_key(acme_key[0].lookup_id)
+    assert valkey.exists(held)
+    client_of_operator.post("/admin/tenants/acme/delete/", {"slug": "acme"})
+    assert not valkey.exists(held)
+
+
+@pytest.mark.parametrize("slug", ["new", "delete", "audit"])
+def test_a_tenant_of_any_name_has_its_page(client_of_operator: Client, slug: str) -> None:
+    Tenant.objects.create(slug=slug, name="By a file")
+    assert "By a file" in text_of(page_of(client_of_operator, f"{slug}/"))
+    assert "New tenant" in text_of(page_of(client_of_operator, "_new/"))

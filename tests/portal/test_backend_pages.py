@@ -19,6 +19,7 @@ from gateway.routing.gauges import Load
 from gateway.routing.verdicts import Verdict
 from portal.backend_trial import try_backend
 from tests.e2e.conftest import BY
+from tests.portal.paging import turned
 from tests.processes import free_port
 from tests.simulator import Simulator, simulator
 
@@ -126,9 +127,33 @@ def test_many_backends_take_as_few_queries(
     for number in range(30):
         row = Backend.objects.create(name=f"more-{number}", url=f"http://192.0.2.8:{8000 + number}")
         PoolMember.objects.create(deployment=pool, backend=row)
-    for path, most in (("", 8), ("_live/", 8), ("gpu-1/", 12)):
+    for path, most in (("", 8), ("_live/", 5), ("gpu-1/", 12)):
         with django_assert_max_num_queries(most):
             text_of(chief, path)
+
+
+def test_live_part_asks_one_question_of_its_own(
+    chief: Client, gpu: Backend, valkey: redis.Redis, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    """Beside those of every page: the session, the person, the rule of second factors."""
+    tell(valkey)
+    chief.get("/admin/backends/_live/")
+    for path in ("_live/", "gpu-1/live/"):
+        with django_assert_max_num_queries(4):
+            assert "tiny" in text_of(chief, path) or path != "_live/"
+
+
+def test_backends_are_found_and_paged(chief: Client, gpu: Backend) -> None:
+    for number in range(30):
+        Backend.objects.create(name=f"more-{number:02}", url=f"http://192.0.2.8:{8000 + number}")
+    first = chief.get("/admin/backends/").content.decode()
+    assert "31 in all" in first
+    second = turned(chief, "/admin/backends/", first)
+    assert "more-29" in second
+    assert "gpu-1" not in text_of(chief, "?q=MORE")
+    assert "more-07" in text_of(chief, "?q=:8007")
+    assert "No backend like this" in text_of(chief, "?q=nobody")
+    assert "?after=" in re.findall(r'hx-get="([^"]*)"', second)[0]
 
 
 def test_consequence_of_draining_names_who_is_left(chief: Client, gpu: Backend) -> None:

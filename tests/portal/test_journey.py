@@ -39,7 +39,7 @@ def text_of(seen: Window, selector: str) -> str:
 
 def found_tenant(operator: Window, slug: str, owner: str) -> str:
     """The wizard, from its first step to the link that it shows once."""
-    operator.open("/admin/tenants/new/")
+    operator.open("/admin/tenants/_new/")
     operator.page.fill("[name=name]", "Search team")
     operator.page.fill("[name=slug]", slug)
     send(operator)
@@ -82,7 +82,7 @@ def rotate(seen: Window, slug: str) -> str:
 
 def publish_policy(seen: Window, slug: str) -> None:
     """Written as a block, tried before it is kept, published for every call."""
-    seen.open(f"/t/{slug}/policies/new/")
+    seen.open(f"/t/{slug}/policies/_new/")
     seen.page.fill("[name=name]", "no-secrets")
     seen.page.check("[name=is_everywhere]")
     send(seen)
@@ -154,7 +154,7 @@ def test_from_an_empty_platform_to_a_call_that_a_policy_blocks(
     send(owner)
     viewer = operator.another()
     join(viewer, text_of(owner, "#link"))
-    for path in ("keys/new/", "policies/new/", "members/invite/", "settings/"):
+    for path in ("keys/new/", "policies/_new/", "members/invite/", "settings/"):
         assert viewer.status(f"/t/{slug}/{path}") == 403, path
     assert viewer.status("/admin/tenants/") == 404
     viewer.open(f"/t/{slug}/")

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from accounts import issuing
 from accounts.models import ApiKey, Tenant, User
 from gateway.models import Deployment, Limit, ModelAlias
+from tests.portal.paging import link, turned
 from tests.usage.quota_calls import event, whole_quota
 from usage.limits import BoundLimit
 from usage.quota import Quota
@@ -190,6 +191,19 @@ def test_page_costs_a_handful_of_queries_however_many_keys(
     client = signed_in(acme_viewer)
     with django_assert_max_num_queries(8):
         page = page_of(client)
-    assert len(rows_of(page)) == 50
-    assert "Page 1 of 2" in page
-    assert len(rows_of(page_of(client, "/t/acme/limits/?page=2"))) == 10
+    assert len(rows_of(page)) == 25
+    assert "60 in all" in page
+    third = turned(client, "/t/acme/limits/", turned(client, "/t/acme/limits/", page))
+    assert len(rows_of(third)) == 10
+    assert f'hx-get="/t/acme/limits/part/{escape(link(page, "next"))}' in turned(client, "/t/acme/limits/", page)
+
+
+def test_limits_are_found_by_whose_and_which_they_are(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
+    for name in ("batch", "nightly"):
+        key, _ = issuing.issue(acme, issuing.Terms(name), actor=None, actor_label="test")
+        key.limits.create(name="tokens_per_day", max=2000)
+        key.limits.create(name="requests_per_minute", max=20)
+    client = signed_in(acme_viewer)
+    assert [row.split()[0] for row in rows_of(page_of(client, "/t/acme/limits/?q=NIGHT"))] == ["Requests", "Tokens"]
+    assert len(rows_of(page_of(client, "/t/acme/limits/?q=night&kind=tokens_per_day"))) == 1
+    assert "No limit like this" in page_of(client, "/t/acme/limits/?q=nobody")

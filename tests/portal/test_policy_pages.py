@@ -57,7 +57,7 @@ def test_no_policy_yet_says_what_to_do(signed_in: SignedIn, acme: Tenant, acme_a
 
 def test_a_policy_is_made_drafted_published_and_rolled_back(signed_in: SignedIn, acme: Tenant, acme_admin: User) -> None:
     client = signed_in(acme_admin)
-    assert 'name="blocks"' in post(client, "/t/acme/policies/new/", name="no-names", is_everywhere="on")
+    assert 'name="blocks"' in post(client, "/t/acme/policies/_new/", name="no-names", is_everywhere="on")
     made = ContentPolicy.objects.get(tenant=acme, name="no-names")
     assert made.is_everywhere
     for number in (1, 2):
@@ -128,7 +128,7 @@ def test_a_draft_is_tried_before_it_is_published(signed_in: SignedIn, acme_admin
     assert policy.published is not None
 
 
-@pytest.mark.parametrize("path", ["new/", "no-secrets/draft/"])
+@pytest.mark.parametrize("path", ["_new/", "no-secrets/draft/"])
 @pytest.mark.usefixtures("policy")
 def test_a_viewer_may_look_and_not_change(signed_in: SignedIn, acme_viewer: User, path: str) -> None:
     client = signed_in(acme_viewer)
@@ -162,7 +162,7 @@ def test_publishing_without_a_draft_says_so(signed_in: SignedIn, acme_admin: Use
 @pytest.mark.usefixtures("policy")
 def test_pages_are_japanese_where_they_are_asked_to_be(signed_in: SignedIn, acme_admin: User) -> None:
     client = signed_in(acme_admin)
-    for path in ("", "new/", "no-secrets/", "no-secrets/draft/"):
+    for path in ("", "_new/", "no-secrets/", "no-secrets/draft/"):
         page = client.get(f"/t/acme/policies/{path}", headers={"accept-language": "ja"}).content.decode()
         assert '<html lang="ja"' in page
         assert "ポリシー" in page

@@ -76,7 +76,7 @@ def test_members_pages_are_read_with_a_banner_and_without_what_operators_alone_s
         assert "/keys/new/" not in page, path
 
 
-@pytest.mark.parametrize("path", ["/t/acme/keys/new/", "/t/acme/policies/new/"])
+@pytest.mark.parametrize("path", ["/t/acme/keys/new/", "/t/acme/policies/_new/"])
 def test_pages_that_only_change_are_not_opened(looking: Client, path: str) -> None:
     assert looking.get(path).status_code == 403
 
