@@ -8,7 +8,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from allauth.account.forms import default_token_generator
-from allauth.account.utils import filter_users_by_email, user_pk_to_url_str
+from allauth.account.utils import user_pk_to_url_str
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.urls import reverse
@@ -16,7 +16,7 @@ from django.utils import formats, translation
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
 
-from accounts.models import Invitation
+from accounts.models import Invitation, User
 from gateway.config import encryption
 from portal.celery import app
 
@@ -85,8 +85,8 @@ def send_invitation(invitation_id: str, sealed_link: str) -> None:
 
 
 def send_new_password(email: str, origin: str, language: str | None) -> None:
-    """To the account of this address, if there is one that is open. Raises what the mail server's connection raises."""
-    for user in filter_users_by_email(email, is_active=True, prefer_verified=True, for_login=True):
+    """To the open account of this address, in small letters, if there is one. Raises as send_invitation()."""
+    for user in User.objects.filter(email=email, is_active=True):
         key = {"uidb36": user_pk_to_url_str(user), "key": default_token_generator.make_token(user)}
         with translation.override(user.language or language):
             subject = _("A new password for Sekisho")

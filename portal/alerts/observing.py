@@ -63,7 +63,7 @@ def limits(rules: Sequence[AlertRule], now: datetime) -> Found:
 
 
 def keys(rules: Sequence[AlertRule], now: datetime) -> Found:
-    """A key that lived no longer than that from the beginning is not told of: whoever made it knows. The playground's end by rule."""
+    """A key that lived no longer than that from the beginning is not told of: who made it knows. Nor is a playground's."""
     soon = now + timedelta(days=max(max(rule.thresholds) for rule in rules))
     lasting = ApiKey.objects.filter(tenant__in=[rule.tenant_id for rule in rules], revoked_at=None, successor=None)
     ending = lasting.filter(is_playground=False, expires_at__gt=now, expires_at__lte=soon)
