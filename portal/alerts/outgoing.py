@@ -105,8 +105,7 @@ def post(url: str, body: bytes, headers: dict[str, str], reach: Reach) -> Answer
             session.trust_env = False  # neither proxies nor credentials of the environment
             session.mount("http://", guard)
             session.mount("https://", guard)
-            check_again = urlsplit(url)
-            if check_again.scheme == "http" and not reach.plain_http:
+            if urlsplit(url).scheme == "http" and not reach.plain_http:  # as it was saved; the setting may have changed
                 return Answer(None, 0, "refused")
             response = session.post(
                 url, data=body, headers=headers, timeout=(CONNECT_S, DEADLINE_S), allow_redirects=False, stream=True

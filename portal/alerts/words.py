@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from portal import wording
 from portal.alerts import kinds
-from portal.alerts.models import Alert, AlertRule, Delivery
+from portal.alerts.models import Alert, AlertRule
 from portal.measures import whole
 from usage.money import units
 
@@ -182,10 +182,6 @@ def zone_of(alert: Alert) -> ZoneInfo:
 
 def error(word: str) -> str:
     return str(ERRORS.get(word, word))
-
-
-def is_test(delivery: Delivery) -> bool:
-    return delivery.alert_id is None
 
 
 def _listed(parts: Iterable[str]) -> str:

@@ -13,11 +13,12 @@ from django.utils import timezone
 
 from accounts import issuing
 from accounts.models import Tenant, User
-from gateway.models import Limit
+from gateway.models import Backend, Limit
 from portal.alerts import defaults, firing, words
 from portal.alerts.models import Alert, AlertRule, Delivery, Notice
 from portal.alerts.observing import Observed
 from tests.e2e.conftest import BY
+from tests.portal.test_backend_pages import tell
 from tests.usage.made import event, put_on_journal
 from usage import ledger, limits
 
@@ -227,6 +228,23 @@ def test_a_late_journal_is_told_to_operators(acme: Tenant, valkey: redis.Redis, 
     assert Notice.objects.get().user == operator
     valkey.flushdb()
     firing.watch(later)
+    assert Alert.objects.get().ended_at is not None
+
+
+def test_a_backend_that_is_out_is_told_to_operators_and_not_while_it_drains(valkey: redis.Redis, operator: User) -> None:
+    row = Backend.objects.create(name="gpu-1", url="http://192.0.2.7:8000")
+    tell(valkey, problem="no connection")
+    (alert,) = watch()
+    assert (alert.kind, alert.tenant, alert.facts["reason"]) == ("backend_down", None, "no connection")
+    assert words.path(alert) == "/admin/backends/gpu-1/"
+    assert Notice.objects.get().user == operator
+    assert watch() == []
+    valkey.flushdb()
+    assert watch() == [], "no worker of the gateway tells of itself"
+    assert Alert.objects.get().ended_at is None
+    tell(valkey, problem="no connection")
+    Backend.objects.filter(pk=row.pk).update(is_draining=True)
+    assert watch() == []
     assert Alert.objects.get().ended_at is not None
 
 
