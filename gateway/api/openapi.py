@@ -301,7 +301,7 @@ _PLACE: Final = {"type": ["integer", "null"], "description": "Characters into th
 _DECISION: Final = _object(
     {
         "policy": _STRING,
-        "holder": {"enum": list(HOLDERS), "description": "Whose policy it was; not told of calls of before 2026-11-21."},
+        "holder": {"enum": list(HOLDERS), "description": "Whose policy it was; older records do not tell."},
         "version": _COUNT,
         "rule": _STRING,
         "kind": _STRING,
