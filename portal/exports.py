@@ -38,6 +38,7 @@ STORED_MOST_BYTES: Final = 2 << 30  # of all files together, compressed
 MAKING_MOST: Final = 3  # of a person at a time
 KEPT: Final = timedelta(hours=24)
 LOST_AFTER: Final = timedelta(minutes=15)  # without a piece; the worker that made it is gone
+AT_WORK: Final = timedelta(minutes=2)  # since its last piece
 PIECE_BYTES: Final = 1 << 20
 KINDS: Final = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
 SUBJECTS: Final = ("usage", "requests")
@@ -47,6 +48,7 @@ REQUEST_HEAD: Final = (
     "end_user", "client_request_id", "metadata",
 )  # fmt: skip
 _SALT: Final = "portal.exports"
+_LOCK: Final = 0x5365_6B69_7368_6F0B  # beside that of portal.alerts.delivering
 
 
 class CannotExport(Exception):
@@ -140,12 +142,24 @@ def begin(
     return export
 
 
-def make(export_id: str) -> None:
-    """Make the file, piece by piece; each is told of as it is written. A second worker that is sent the same does nothing."""
+def make(export_id: str) -> bool:
+    """Make the file, piece by piece; each is told of as it is written. A second worker that is sent the same does nothing.
+
+    One at a time, of all workers: the others' threads have the journal to post. False: another is at work, and this one waits.
+    """
     now = timezone.now()
-    if not Export.objects.filter(pk=export_id, state="waiting").update(state="running", touched_at=now):
-        return
-    export = Export.objects.get(pk=export_id)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])  # so that two do not begin together
+        waiting = Export.objects.filter(pk=export_id, state="waiting")
+        if Export.objects.filter(state="running", touched_at__gt=now - AT_WORK).exists():
+            return not waiting.update(touched_at=now)
+        is_ours = waiting.update(state="running", touched_at=now)
+    if is_ours:
+        _make_or_fail(Export.objects.get(pk=export_id))
+    return True
+
+
+def _make_or_fail(export: Export) -> None:
     try:
         with translation.override(export.language):
             _make(export)

@@ -15,6 +15,7 @@ from portal import exports, letters
 _log = logging.getLogger(__name__)
 TRIES: Final = 5
 PAUSE_S: Final = 30
+EXPORT_AGAIN_S: Final = 5
 
 
 @shared_task
@@ -55,10 +56,11 @@ def end_playground_keys() -> None:
     playground.end_unused(timezone.now())
 
 
-@shared_task
-def make_export(export_id: str) -> None:
+@shared_task(bind=True, max_retries=None)
+def make_export(task: Any, export_id: str) -> None:
     """On somebody's word, who waits for the file."""
-    exports.make(export_id)
+    if not exports.make(export_id):
+        raise task.retry(countdown=EXPORT_AGAIN_S)
 
 
 @shared_task

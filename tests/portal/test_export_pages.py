@@ -11,6 +11,7 @@ from unittest.mock import ANY
 
 import pytest
 import redis
+from celery.exceptions import Retry
 from django.test import Client
 from django.utils import timezone
 
@@ -74,7 +75,7 @@ def test_long_file_is_made_by_the_worker_and_holds_what_the_page_shows(viewer: C
     make_export(str(export.pk))
     page = page_of(viewer, path=path)
     assert "9 rows" in text_of(page)
-    assert "data-poll" not in page
+    assert "data-poll" not in page_of(viewer, path=f"{path}live/")
     assert ExportPart.objects.count() > 2
     answer = viewer.get(link_in(page))
     assert answer["content-type"] == "text/csv; charset=utf-8"
@@ -224,4 +225,17 @@ def test_list_costs_a_handful_of_queries(
             language="en", state="done", created_at=NOW - timedelta(minutes=n), touched_at=NOW, expires_at=NOW, rows_total=n,
         )  # fmt: skip
     with django_assert_max_num_queries(10):
-        assert "Page 1 of 2" in page_of(viewer, path="/t/acme/exports/")
+        assert "60 in all" in page_of(viewer, path="/t/acme/exports/")
+
+
+def test_one_file_is_made_at_a_time_and_the_next_one_waits(viewer: Client, used: None) -> None:
+    first, second = ask(viewer), ask(viewer)
+    Export.objects.filter(pk=first.pk).update(state="running")
+    with pytest.raises(Retry):
+        make_export(str(second.pk))
+    second.refresh_from_db()
+    assert (second.state, second.touched_at > first.touched_at) == ("waiting", True)
+    Export.objects.filter(pk=first.pk).update(state="done")
+    make_export(str(second.pk))
+    second.refresh_from_db()
+    assert second.state == "done"
