@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import ApiKey, Tenant
 from gateway.models import Limit
 from portal import forecast
+from portal.behind import Calls, between
 from portal.breakdown import change, labels_of, values_of
 from portal.charts import SERIES_MOST, Chart, Series, chart, sparkline
 from portal.forms.usage import Period, preset
@@ -37,13 +38,14 @@ _PACE_FROM_S: Final = 900  # of a period; before that its pace says little
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """change: against the day before, "" where that had nothing. share: of the requests, of errors."""
+    """change: against the day before, "" where that had nothing. share: of the requests, of errors. url: of its calls."""
 
     measure: Measure
     shown: str
     change: str
     share: str
     line: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,10 @@ def now_and_before(tenant: Tenant, now: datetime) -> tuple[Asked, Asked]:
     return asked(today), asked(today.earlier)
 
 
-def cards(now: Asked, rows: Sequence[Row], before: Sequence[Row]) -> list[Card]:
+def cards(tenant: Tenant, now: Asked, rows: Sequence[Row], before: Sequence[Row]) -> list[Card]:
     """rows, before: by bucket, by whatever groups."""
     edges, of_s = now.edges, 86400.0
+    calls = Calls(tenant.slug, between(now.start, now.end))
     here, there = _merged(rows), _merged(before)
     total = sum((row.sums for row in here), Sums())
     total_before = sum((row.sums for row in there), Sums())
@@ -104,7 +107,7 @@ def cards(now: Asked, rows: Sequence[Row], before: Sequence[Row]) -> list[Card]:
         value, was = measure.of(total, of_s), measure.of(total_before, of_s)
         share = percent(total.errors, total.requests) if name == "errors" and total.requests else ""
         line = sparkline(values_of(measure, here, edges, ""))
-        found.append(Card(measure, measure.shown(value), change(value, was), share, line))
+        found.append(Card(measure, measure.shown(value), change(value, was), share, line, calls.url(name) if value else ""))
     return found
 
 
@@ -116,7 +119,7 @@ def context(tenant: Tenant, moment: datetime) -> dict[str, Any]:
     rows = buckets(now, "alias", drawn=drawn[:SERIES_MOST])
     rows_before = buckets(before)
     return {
-        "cards": cards(now, rows, rows_before),
+        "cards": cards(tenant, now, rows, rows_before),
         "charts": [_chart(name, now, before, rows, rows_before, drawn[:SERIES_MOST]) for name in CHARTS],
         "keys": _top_keys(now),
         "bars": bars(tenant, moment),

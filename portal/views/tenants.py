@@ -59,7 +59,7 @@ def now(request: HttpRequest, tenant: Tenant) -> HttpResponse:
             answer["HX-Refresh"] = "true"
         return answer
     here, before = overview.now_and_before(tenant, timezone.now())
-    cards = overview.cards(here, buckets(here), buckets(before))
+    cards = overview.cards(tenant, here, buckets(here), buckets(before))
     return render(request, "portal/tenants/_cards.html", {"tenant": tenant, "cards": cards})
 
 

@@ -171,6 +171,8 @@ def test_last_day_is_told_beside_the_day_before(signed_in: SignedIn, acme: Tenan
     live = page_of(client, "/t/acme/now/")
     assert "Requests 7" in text_of(live)
     assert "<html" not in live
+    (failed,) = [unescape(url) for url in re.findall(r'<a class="plain" href="([^"]*)"', live) if "ending=failed" in url]
+    assert page_of(client, failed).count("upstream_timeout") == 1
 
 
 def test_what_went_wrong_is_grouped_with_what_to_do(signed_in: SignedIn, acme: Tenant, acme_viewer: User) -> None:
