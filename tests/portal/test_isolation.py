@@ -4,6 +4,7 @@ import html
 from collections.abc import Callable
 
 import pytest
+from django.db import transaction
 from django.test import Client
 
 from accounts.models import Membership, Tenant, User
@@ -12,6 +13,7 @@ from tests.portal.furnished import MARKUP, Place, Things, furnish, places
 
 pytestmark = pytest.mark.django_db
 SignedIn = Callable[[User], Client]
+Opened = Callable[[list[Place], Callable[[Place], None]], None]
 
 PLACES = [place for place in places() if place.access not in ("public", "internal")]
 OF_TENANTS = [place for place in PLACES if place.is_of_a_tenant]
@@ -20,8 +22,19 @@ ABOUT_THINGS = [place for place in OF_TENANTS if place.arguments != {"slug"}]
 WELL = {200, 302, 303}
 
 
-def of_each(chosen: list[Place]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("place", chosen, ids=[place.name for place in chosen])
+@pytest.fixture
+def opened(subtests: pytest.Subtests) -> Opened:
+    """Check each place by itself; what that changed is undone, so that the next finds all things as they were."""
+
+    def open_each(chosen: list[Place], check: Callable[[Place], None]) -> None:
+        for place in chosen:
+            with subtests.test(place.name), transaction.atomic():
+                try:
+                    check(place)
+                finally:
+                    transaction.set_rollback(True)
+
+    return open_each
 
 
 def statuses(client: Client, place: Place, url: str) -> set[int]:
@@ -52,52 +65,70 @@ def test_the_matrix_covers_pages_of_tenants_and_of_the_platform() -> None:
     assert not [place.name for place in PLACES if not place.methods]
 
 
-@of_each(OF_TENANTS)
-def test_a_strangers_tenant_is_a_404_by_every_method(signed_in: SignedIn, member: User, strange: Things, place: Place) -> None:
-    assert statuses(signed_in(member), place, place.url(strange)) == {404}
+def test_a_strangers_tenant_is_a_404_by_every_method(
+    signed_in: SignedIn, member: User, strange: Things, opened: Opened
+) -> None:
+    def check(place: Place) -> None:
+        assert statuses(signed_in(member), place, place.url(strange)) == {404}
+
+    opened(OF_TENANTS, check)
 
 
-@of_each(ABOUT_THINGS)
 def test_a_strangers_thing_under_ones_own_tenant_is_a_404(
-    signed_in: SignedIn, acme_owner: User, own: Things, strange: Things, place: Place
+    signed_in: SignedIn, acme_owner: User, own: Things, strange: Things, opened: Opened
 ) -> None:
     smuggled = {**strange, "everywhere": own["everywhere"]}
-    assert statuses(signed_in(acme_owner), place, place.url(smuggled)) == {404}
+
+    def check(place: Place) -> None:
+        assert statuses(signed_in(acme_owner), place, place.url(smuggled)) == {404}
+
+    opened(ABOUT_THINGS, check)
 
 
-@of_each(OF_TENANTS)
 def test_each_role_opens_what_the_matrix_of_roles_says(
-    signed_in: SignedIn, acme: Tenant, member: User, own: Things, place: Place
+    signed_in: SignedIn, acme: Tenant, member: User, own: Things, opened: Opened
 ) -> None:
     role = Role(acme.memberships.get(user=member).role)
-    found = statuses(signed_in(member), place, place.url(own))
-    if place.access in ALLOWED[role]:
-        assert not found & {403, 404, 405, 500}
-    else:
-        assert found == {403}
+
+    def check(place: Place) -> None:
+        found = statuses(signed_in(member), place, place.url(own))
+        if place.access in ALLOWED[role]:
+            assert not found & {403, 404, 405, 500}
+        else:
+            assert found == {403}
+
+    opened(OF_TENANTS, check)
 
 
-@of_each(OF_THE_PLATFORM)
-def test_pages_of_operators_are_a_404_for_members(signed_in: SignedIn, member: User, own: Things, place: Place) -> None:
-    assert statuses(signed_in(member), place, place.url(own)) == {404}
+def test_pages_of_operators_are_a_404_for_members(signed_in: SignedIn, member: User, own: Things, opened: Opened) -> None:
+    def check(place: Place) -> None:
+        assert statuses(signed_in(member), place, place.url(own)) == {404}
+
+    opened(OF_THE_PLATFORM, check)
 
 
-@of_each(OF_THE_PLATFORM)
-def test_operators_open_pages_of_operators(signed_in: SignedIn, operator: User, own: Things, place: Place) -> None:
-    assert not statuses(signed_in(operator), place, place.url(own)) & {403, 404, 405, 500}
+def test_operators_open_pages_of_operators(signed_in: SignedIn, operator: User, own: Things, opened: Opened) -> None:
+    def check(place: Place) -> None:
+        assert not statuses(signed_in(operator), place, place.url(own)) & {403, 404, 405, 500}
+
+    opened(OF_THE_PLATFORM, check)
 
 
-@of_each(PLACES)
-def test_nobody_is_sent_to_sign_in(client: Client, own: Things, place: Place) -> None:
-    for method in place.methods:
-        answer = client.generic(method, place.url(own))
-        assert (answer.status_code, answer["location"].split("?")[0]) == (302, "/sign-in/")
+def test_nobody_is_sent_to_sign_in(client: Client, own: Things, opened: Opened) -> None:
+    def check(place: Place) -> None:
+        for method in place.methods:
+            answer = client.generic(method, place.url(own))
+            assert (answer.status_code, answer["location"].split("?")[0]) == (302, "/sign-in/")
+
+    opened(PLACES, check)
 
 
-@of_each([place for place in PLACES if "GET" in place.methods])
-def test_markup_in_a_stored_text_stays_text(signed_in: SignedIn, operator: User, own: Things, place: Place) -> None:
-    answer = signed_in(operator).get(place.url(own))
-    if answer.get("content-type", "").startswith("text/html"):
-        page = answer.content.decode()
-        assert MARKUP not in page
-        assert "alert(1)" not in page or html.escape(MARKUP) in page
+def test_markup_in_a_stored_text_stays_text(signed_in: SignedIn, operator: User, own: Things, opened: Opened) -> None:
+    def check(place: Place) -> None:
+        answer = signed_in(operator).get(place.url(own))
+        if answer.get("content-type", "").startswith("text/html"):
+            page = answer.content.decode()
+            assert MARKUP not in page
+            assert "alert(1)" not in page or html.escape(MARKUP) in page
+
+    opened([place for place in PLACES if "GET" in place.methods], check)
