@@ -29,12 +29,12 @@ def of_hour(minutes: Sequence[int], used: int, most: int) -> float | None:
     pace = sum(minutes[-PACE_MINUTES:]) / (PACE_MINUTES * 60)  # a second
     if pace <= 0 or used >= most:
         return None
-    kept = used
-    for minute, leaving in enumerate(minutes[-HOUR_MINUTES:], 1):
-        reached_s = (most - kept) / pace
-        if reached_s <= minute * 60:
-            return reached_s
-        kept -= leaving
+    held = float(used)
+    for minute, leaving in enumerate(minutes[-HOUR_MINUTES:]):
+        more = pace * 60 - leaving
+        if held + more >= most:
+            return (minute + (most - held) / more) * 60
+        held += more
     return None
 
 

@@ -29,7 +29,7 @@ _Key = tuple[str, int, Kind, str]
 def labels_of(event: UsageEvent) -> Iterator[tuple[Kind, str]]:
     if event.end_user:
         yield "end_user", _kept(event.end_user)
-    for name, value in (event.metadata or {}).items():
+    for name, value in (event.metadata if isinstance(event.metadata, dict) else {}).items():
         yield "tag", _kept(f"{name}={value}")
 
 

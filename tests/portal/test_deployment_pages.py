@@ -52,7 +52,7 @@ def words(page: str) -> str:
 
 def used(tenant: Tenant, alias: str, calls: int) -> None:
     sums = dict.fromkeys(
-        ("errors", "refused", "blocked", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano"), 0
+        ("errors", "refused", "blocked", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano", "busy_ms"), 0
     )
     MinuteRollup.objects.create(
         tenant_id=tenant.pk, starts_at=datetime.now(UTC).replace(second=0, microsecond=0), key_id=uuid4(), alias=alias,

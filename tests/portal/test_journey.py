@@ -73,7 +73,7 @@ def make_key(seen: Window, slug: str) -> str:
 def rotate(seen: Window, slug: str) -> str:
     seen.open(f"/t/{slug}/keys/")
     with seen.page.expect_navigation():
-        seen.page.locator("main table a").first.click()
+        seen.page.locator("main tbody a").first.click()
     with seen.page.expect_navigation():
         seen.page.locator("main a[href$='/rotate/']").first.click()
     send(seen)

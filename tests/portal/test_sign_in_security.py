@@ -279,6 +279,7 @@ OPEN_WHILE_OWING = {
     *("account/confirm/", "account/confirm/code/", "account/confirm/passkey/", "account/second-factor/"),
     *("account/second-factor/app/", "account/second-factor/codes/", "account/second-factor/codes/file/"),
     "account/passkeys/add/",
+    "notifications/bell/",  # how many there are; the part stands on each of these pages
 }
 
 

@@ -12,6 +12,7 @@ from django.db import DataError, IntegrityError, connection, connections, transa
 from accounts.models import Tenant
 from tests.usage.made import event
 from usage import ledger, months
+from usage.events import VERSION
 from usage.models import DayRollup, HourRollup, MinuteRollup, UsageRecord
 
 NOON = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)
@@ -47,7 +48,7 @@ def test_every_field_of_an_event_is_kept(acme: Tenant) -> None:
     assert ledger.post([given]) == 1
     record = UsageRecord.objects.get()
     told = given.to_dict() | {name: UUID(getattr(given, name)) for name in ("request_id", "tenant_id", "key_id")}
-    assert (told.pop("created_s"), told.pop("version")) == (record.created_at.timestamp(), 1)
+    assert (told.pop("created_s"), told.pop("version")) == (record.created_at.timestamp(), VERSION)
     assert {name: getattr(record, name) for name in told} == told
 
 
