@@ -24,7 +24,7 @@ def test_no_call_is_lost_to_one_sick_backend(field: Field, fault: Fault) -> None
     ROWS.append(row)
     failed = [result for result in results if result.ending != "whole"]
     assert row.lost == 0, failed
-    assert {result.ending for result in failed} <= ({"event"} if fault.breaks else set())
+    assert {result.ending for result in failed} <= ({"event"} if fault.breaks else set()), failed
     assert set(row.endings) <= fault.recorded
     assert all(abs(result.skew_s) < SKEW_MAX_S for result in results if result.ending == "whole")
     assert fault.is_seen in (None, row.ejected_s is not None)

@@ -199,9 +199,20 @@ OF_POLICIES = {
     "policy_delete": Write({"name": "?"}, again=False),  # its own name: see changed()
 }
 OF_ALERTS = {
-    "rule_new": Write({"name": "more"}, again=False),
+    "rule_new": Write(
+        {
+            "name": "more",
+            "thresholds": ["80"],
+            "limits": ["tokens_per_day"],
+            "roles": ["owner"],
+            "threshold": "5",
+            "is_active": "on",
+        },
+        page=None,
+        again=False,
+    ),
     "rule": Write({"name": "renamed"}),
-    "rule_delete": Write(),
+    "rule_delete": Write(page=None),
     "webhook_new": Write({"name": "more", "url": "https://hooks.example.com/more"}, again=False),
     "webhook_edit": Write({"url": "https://hooks.example.com/other"}),
     "webhook_rotate": Write(again=False),
