@@ -49,8 +49,8 @@ def file_of(client: Client, path: str) -> list[dict[str, str]]:
 
 def test_month_is_cut_by_the_tenants_clock(viewer: Client, acme: Tenant) -> None:
     ledger.post([event(acme, NOVEMBER - timedelta(seconds=1), alias="october"), event(acme, NOVEMBER, alias="november")])
-    assert [row[0] for row in table_of(page_of(viewer, path=PATH), "by-alias")] == ["Alias", "november", "Total"]
-    assert [row[0] for row in table_of(page_of(viewer, "?month=2026-10", PATH), "by-alias")] == ["Alias", "october", "Total"]
+    assert [row[0] for row in table_of(page_of(viewer, path=PATH), "Alias")] == ["Alias", "november", "Total"]
+    assert [row[0] for row in table_of(page_of(viewer, "?month=2026-10", PATH), "Alias")] == ["Alias", "october", "Total"]
     assert "This month is not over" in text_of(page_of(viewer, path=PATH))
     assert "This month is not over" not in text_of(page_of(viewer, "?month=2026-10", PATH))
 
@@ -63,7 +63,7 @@ def test_aliases_and_keys_come_with_their_cost_and_its_share(viewer: Client, acm
         event(acme, NOVEMBER, alias="b", cost_nano=1_000_000_000, outcome="failed", status=502),
     ])  # fmt: skip
     page = page_of(viewer, path=PATH)
-    by_alias = list(table_of(page, "by-alias"))
+    by_alias = list(table_of(page, "Alias"))
     assert by_alias[0] == [
         "Alias", "Requests", "Input tokens", "Cached input", "Output tokens", "Errors", "Cost", "Share",
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_aliases_and_keys_come_with_their_cost_and_its_share(viewer: Client, acm
         ["b", "2", "200", "80", "40", "1", "1.00", "25.0%"],
         ["Total", "3", "300", "120", "60", "1", "4.00", "100.0%"],
     ]
-    assert [(row[0], row[1], row[6]) for row in list(table_of(page, "by-key"))[1:]] == [
+    assert [(row[0], row[1], row[6]) for row in list(table_of(page, "Key"))[1:]] == [
         ("batch", "2", "3.00"), (KEY_ID, "1", "1.00"), ("Total", "3", "4.00"),
     ]  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_operators_see_every_tenant_in_its_own_month(signed_in: SignedIn, operat
     gone_id = str(gone.pk)
     gone.delete()
     client = signed_in(operator)
-    rows = [(row[0], row[1], row[6], row[7]) for row in table_of(page_of(client, path="/admin/monthly/"), "by-tenant")]
+    rows = [(row[0], row[1], row[6], row[7]) for row in table_of(page_of(client, path="/admin/monthly/"), "Tenant")]
     assert rows[1:] == [
         ("Acme acme", "1", "2.00", "50.0%"), ("Globex globex", "1", "1.00", "25.0%"),
         (f"{gone_id} (deleted)", "1", "1.00", "25.0%"), ("Total", "3", "4.00", "100.0%"),
@@ -174,7 +174,7 @@ def test_pages_cost_a_handful_of_queries_however_many_rows(
     with django_assert_max_num_queries(14):
         page = page_of(viewer, path=PATH)
     assert "30 more, in the file" in text_of(page)
-    assert list(table_of(page, "by-key"))[-2][1] == "30"
+    assert list(table_of(page, "Key"))[-2][1] == "30"
     assert len(file_of(viewer, f"{PATH}csv/")) == 131
 
 
