@@ -18,8 +18,8 @@ from gateway.pricing import cost_nano
 from gateway.principal import Principal
 from gateway.upstream.tokenizing import count_prompt_tokens
 from usage.estimates import BoundLearner, Prompt
-from usage.limits import TOKEN_NAMES, BoundLimit, bind
-from usage.reservation import LimitState, Progress, Refusal, Reservation, skeleton
+from usage.limits import TOKEN_NAMES, Bound, bind
+from usage.reservation import LimitState, Progress, Refusal, Reservation
 from usage.store import StoreUnavailable
 
 # Of a deployment that states no context: more than most answers, and not beyond what a limit could bear.
@@ -45,7 +45,7 @@ class Asked:
     alias: Alias
     context_tokens: int | None
     upstream: Upstream
-    limits: tuple[BoundLimit, ...]
+    limits: Bound
     choices: int
     output_tokens: int
     is_wished: bool
@@ -124,7 +124,7 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
             output_tokens = min(output_tokens, max(1, context - prompt_tokens))
     tenant, price = asked.principal.tenant, asked.alias.price
     call.price = price
-    enforces = any(bound.limit.is_enforced for bound in asked.limits)
+    enforces = asked.limits.refuses
     try:
         return lifecycle.settling().reserve(
             call.request_id,
@@ -134,7 +134,7 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
             output_tokens=output_tokens,
             cost_nano=cost_nano(price, prompt_tokens, 0, output_tokens),
             time_zone=tenant.time_zone,
-            meta=skeleton(call.event_so_far()),
+            meta=call.skeleton(),
             serves_on=tenant.store_out == "degraded" or not enforces,
         )
     except StoreUnavailable:

@@ -23,7 +23,7 @@ from gateway.upstream.attempt import client
 from gateway.upstream.client import IDLE_MAX_S
 from gateway.upstream.opening import leave_where_it_hangs
 from usage.degraded import LocalLimiter
-from usage.events import UsageEvent
+from usage.events import EndedCall
 from usage.line import Line
 from usage.reservation import Reservation
 from usage.settling import Settling
@@ -150,7 +150,7 @@ def note_use(lookup_id: str) -> None:
         gevent.spawn(last_used.note, _store, lookup_id, now_s)
 
 
-def record(reservation: Reservation | None, event: UsageEvent) -> None:
+def record(reservation: Reservation | None, event: EndedCall) -> None:
     """Settle an ended call."""
     if _settling is not None:
         _settling.settle(reservation, event)

@@ -28,9 +28,9 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
-    """One run of a script: its KEYS and its ARGV."""
+    """One run of a script: its KEYS and its ARGV. Not frozen, as each call makes two."""
 
     keys: Sequence[str]
     args: Sequence[str | bytes | int]
