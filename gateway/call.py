@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Protocol
 
 import orjson
 import structlog
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from gateway import metrics
 from gateway.config.documents import Price
@@ -52,8 +52,8 @@ class Call:
         "__weakref__", "_abort", "_ending", "_places", "admission_us", "alias", "attempts", "auth_us", "backend", "client_left",
         "client_request_id", "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended",
         "endpoint", "error", "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe",
-        "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "record",
-        "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream",
+        "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "prompt_estimate",
+        "record", "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,7 @@ class Call:
         self.end_user: str | None = None
         self.metadata: dict[str, str] | None = None
         self.prompt: Prompt | None = None  # its measure, for bounds and estimates
+        self.prompt_estimate = (0, 0)  # tokens: likely, and at most; as its first deployment counts
         self.price: Price | None = None
         self.reservation: Reservation | None = None
         self.limit_states = NO_STATES  # as they stood after admission, or at the refusal
@@ -100,7 +101,7 @@ class Call:
         self._abort: Callable[[], None] | None = None
         self._places: list[Place] = []
         self._ending = [None]  # whoever takes it out ends the call: that is one, whatever races
-        metrics.IN_FLIGHT.inc()
+        metrics.count(metrics.IN_FLIGHT)
 
     def timed(self, name: Timing) -> "Timed":
         return Timed(self, name)
@@ -156,23 +157,24 @@ class Call:
         for place in self._places:
             place.release()
         duration_ms = self.elapsed_ms()
-        if any(decision.action == "block" for decision in self.decisions):
+        if self.decisions and any(decision.action == "block" for decision in self.decisions):
             error_code = error_code or ContentBlocked.code
-        metrics.IN_FLIGHT.dec()
+        metrics.count(metrics.IN_FLIGHT, -1)
         if self.is_probe:
             return
         tenant = self.principal.tenant.slug if self.principal else ""
-        metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome).inc()
+        metrics.count(metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome))
         _log.info("call", **self._line(status, outcome, error_code, usage, duration_ms))
         if self.principal is None or not self.is_metered:
             return
         metrics.of(metrics.DURATION, self.alias).observe(duration_ms / 1000)
         if self.first_token_ms is not None:
             metrics.of(metrics.FIRST_TOKEN, self.alias).observe(self.first_token_ms / 1000)
-        for kind in ("prompt", "cached", "completion"):
-            metrics.of(metrics.TOKENS, tenant, self.alias, kind).inc(getattr(usage, f"{kind}_tokens"))
+        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "prompt"), usage.prompt_tokens)
+        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "cached"), usage.cached_tokens)
+        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "completion"), usage.completion_tokens)
         for decision in self.decisions:
-            metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action).inc()
+            metrics.count(metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action))
         self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
 
     def skeleton(self) -> bytes:

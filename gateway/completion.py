@@ -100,7 +100,7 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
     facts = Facts(
         tenant_id=principal.tenant.id,
         request_id=call.request_id,
-        prompt_tokens=prompt_tokens(call.prompt, road.first, upstream),
+        prompt_tokens=prompt_tokens(call, call.prompt, road.first, upstream),
         prefix_digest=beginning(fields["messages"], fields.get("tools")),
     )
     wished = request.max_tokens is not None
@@ -111,13 +111,13 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
     return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
 
 
-def prompt_tokens(prompt: Prompt, deployment: Deployment, upstream: Upstream) -> int:
+def prompt_tokens(call: Call, prompt: Prompt, deployment: Deployment, upstream: Upstream) -> int:
     """The likely number; the exact one where it decides which deployment has room for it."""
-    learner, context = learners[deployment.name], deployment.max_model_len
-    likely = learner.realistic_tokens(prompt)
+    context = deployment.max_model_len
+    likely, most = call.prompt_estimate = learners[deployment.name].estimate(prompt)
     if context is None or deployment.context_fallback is None:
         return likely
-    is_in_doubt = likely < 2 * context and learner.upper_bound_tokens(prompt) >= context
+    is_in_doubt = likely < 2 * context and most >= context
     return (count_prompt_tokens(deployment, upstream.fields) if is_in_doubt else None) or likely
 
 
@@ -125,17 +125,13 @@ def meter_for(call: Call, upstream: Upstream, deployment: Deployment) -> Meter:
     """A meter of its own for each try: what a failed backend generated is nobody's."""
     return Meter(
         choices=upstream.fields.get("n") or 1,
-        prompt_estimate_tokens=likely_prompt_tokens(call),
+        prompt_estimate_tokens=call.prompt_estimate[0],
         ceiling_tokens=deployment.max_model_len or CEILING_TOKENS,
     )
-
-
-def likely_prompt_tokens(call: Call) -> int:
-    return learners[call.deployment or ""].realistic_tokens(call.prompt) if call.prompt else 0
 
 
 def usage_at_leaving(call: Call, upstream: Upstream) -> Usage:
     """What a plain call had probably used when its client left: the backend tells only with the whole answer."""
     most = upstream.fields.get("max_tokens") or CEILING_TOKENS
     tokens = pace.expected_tokens(call.deployment or "", seconds=call.elapsed_ms() / 1000, most=most)
-    return Usage(likely_prompt_tokens(call), 0, tokens * (upstream.fields.get("n") or 1), "estimated")
+    return Usage(call.prompt_estimate[0], 0, tokens * (upstream.fields.get("n") or 1), "estimated")

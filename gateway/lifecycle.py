@@ -57,6 +57,7 @@ def start() -> None:
     gevent.spawn(_health.run)
     gevent.spawn(presence.keep_telling, _store, _worker, partial(_presence, spool, begun_s=time.time()))
     metrics.show(metrics.Backends(board.totals))
+    gevent.spawn(metrics.keep_writing)
     usable = partial(usable_members, board=board)
     slots.start(settings.REDIS_URL, workers=settings.GATEWAY_WORKERS, queue_max_s=settings.QUEUE_MAX_S, usable=usable)
     gevent.spawn(slots.run)
@@ -141,6 +142,7 @@ def stop() -> None:
         _health.stop()
     if _settling is not None:
         _settling.stop()
+    metrics.write()
 
 
 def note_use(lookup_id: str) -> None:

@@ -125,10 +125,11 @@ class _Class:
 
     def upper_bound_tokens(self, prompt: Prompt) -> int:
         """By `times`; where a short prompt's template weighs more than its text, by `beyond`."""
-        bound = upper_bound_tokens(prompt, self.times.safe())
-        if not _is_short(prompt):
+        reference = prompt.reference
+        bound = ceil(reference * self.times.safe())
+        if reference >= SHORT_TOKENS:
             return bound
-        return min(bound, upper_bound_tokens(prompt, 1 + MARGIN) + ceil(self.beyond.safe()))
+        return min(bound, ceil(reference * (1 + MARGIN)) + ceil(self.beyond.safe()))
 
 
 @dataclass(slots=True)
@@ -150,17 +151,21 @@ class BoundLearner:
         if not prompt.media:
             self._hidden_tokens = max(self._hidden_tokens, prompt_tokens - prompt.text_bytes)
 
+    def estimate(self, prompt: Prompt) -> tuple[int, int]:
+        """realistic_tokens and upper_bound_tokens, which a call needs both."""
+        certain = prompt.ascii_bytes + prompt.non_ascii_bytes + self._hidden_tokens + prompt.media * MEDIA_MAX_TOKENS
+        known = self._classes.get(_class_of(prompt))
+        if known is None:
+            return min(round(prompt.reference), certain), certain
+        bound = certain if known.times.count < LEARNED_FROM else min(certain, known.upper_bound_tokens(prompt))
+        return min(round(prompt.reference * known.mean), bound), bound
+
     def upper_bound_tokens(self, prompt: Prompt) -> int:
         """What to reserve: exceeded by fewer than one prompt in a thousand once 1,000 of its class were counted."""
-        certain = certain_bound_tokens(prompt, self._hidden_tokens)
-        known = self._classes.get(_class_of(prompt))
-        if known is None or known.times.count < LEARNED_FROM:
-            return certain
-        return min(certain, known.upper_bound_tokens(prompt))
+        return self.estimate(prompt)[1]
 
     def realistic_tokens(self, prompt: Prompt) -> int:
-        known = self._classes.get(_class_of(prompt))
-        return min(realistic_tokens(prompt, known.mean if known else 1.0), self.upper_bound_tokens(prompt))
+        return self.estimate(prompt)[0]
 
 
 def _parts(prompt: Prompt) -> dict[Kind, float]:
@@ -175,8 +180,5 @@ def _parts(prompt: Prompt) -> dict[Kind, float]:
 
 
 def _class_of(prompt: Prompt) -> tuple[Kind, bool]:
-    return prompt.kind, _is_short(prompt)
-
-
-def _is_short(prompt: Prompt) -> bool:
-    return prompt.reference < SHORT_TOKENS
+    """The kind of text that weighs most, and whether it is short."""
+    return prompt.kind, prompt.reference < SHORT_TOKENS

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, Protocol, get_args
 
 import orjson
 
+from usage.values import light_dataclass
+
 VERSION: Final = 2  # since 2 a decision of a content policy tells its holder
 
 # completed: the backend ended the stream or answered whole. failed: it did not. client_left: the client did not wait.
@@ -125,7 +127,7 @@ class EndedCall(Protocol):
     def uncounted_json(self) -> bytes: ...
 
 
-@dataclass(slots=True, eq=False)
+@light_dataclass
 class WrittenEvent:
     """An event as the gateway makes it: as JSON at once, and beside it what settling asks for.
 

@@ -10,6 +10,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from usage.store import RedisError, StoreUnavailable
+from usage.values import light_dataclass
 
 _FOLDER: Final = Path(__file__).parent / "lua"
 
@@ -28,9 +29,9 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-@dataclass(slots=True)
+@light_dataclass
 class Run:
-    """One run of a script: its KEYS and its ARGV. Not frozen, as each call makes two."""
+    """One run of a script: its KEYS and its ARGV."""
 
     keys: Sequence[str]
     args: Sequence[str | bytes | int]

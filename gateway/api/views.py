@@ -107,8 +107,8 @@ class ChatCompletions(GatewayView):
         answer = complete(call, principal, wanted)
         if isinstance(answer, Relay):
             response = Answer(answer, "text/event-stream; charset=utf-8")
-            response["cache-control"] = "no-cache, no-transform"
-            response["x-accel-buffering"] = "no"
+            response.headers["cache-control"] = "no-cache, no-transform"
+            response.headers["x-accel-buffering"] = "no"
         else:
             response = Answer(answer, "application/json")
         response.headers.update(rate_headers(call.limit_states))

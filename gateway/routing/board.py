@@ -96,11 +96,12 @@ class Board:
 
     def view(self, backend: Backend) -> View:
         known, now_s = self._of(backend.name), self.now_s()
-        verdict, ejection, ejected = known.verdict, known.ejection, known.ejected
+        verdict, ejection = known.verdict, known.ejection
         fresh = known.fresh_verdict(now_s)
+        ejected = None if ejection is None else known.ejected
         return View(
             backend.name,
-            known.state(now_s),
+            ("unknown" if fresh is None else "healthy") if ejected is None else known.state(now_s),
             1.0 if ejection is None else ejection.readiness(now_s),
             fresh.load if fresh else None,
             self._in_flight(known, now_s),

@@ -108,6 +108,8 @@ def _in_tiers(
 ) -> list[PoolMember]:
     """Best first within each tier, the lowest tier first. only_first: nobody waits for a place, so nobody asks for the rest."""
     best: list[PoolMember] = []
+    if len(usable) == 1:
+        return [usable[0].member]
     for tier in sorted({one.member.tier for one in usable}):
         within = [one for one in usable if one.member.tier == tier]
         best += best_first(within, facts, expected=expected, now_s=now_s, dice=dice)

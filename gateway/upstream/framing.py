@@ -1,17 +1,17 @@
 """HTTP/1.1 as a client reads it (RFC 9112): heads, and bodies out of their framing. Pure; bytes in, bytes out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.upstream.errors import UpstreamGarbage
+from usage.values import light_dataclass
 
 HEAD_MAX_BYTES: Final = 64 * 1024
 _CHUNK_LINE_MAX_BYTES: Final = 8 * 1024
 _VERSION: Final = b"HTTP/1."
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class ResponseHead:
     """status: 200 to 599. headers: by lower-case name; several of one name joined by a comma."""
 
