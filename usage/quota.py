@@ -25,7 +25,7 @@ from usage.reservation import (
     fits_tokens,
     skeleton,
 )
-from usage.scripts import Run, Script, run, run_all
+from usage.scripts import Fixed, Run, Script, run, run_all
 from usage.store import RedisError, StoreUnavailable
 
 if TYPE_CHECKING:  # it needs gevent's loop, which only the gateway's workers have
@@ -273,14 +273,14 @@ class _Places:
     """What the scripts are told of a call's limits: the same for each call, so put together once.
 
     keys: the counters, then the `live` sets of everyone whose limits these are. holds: one line a counter, code and key, in
-    which they find what a call holds; every subject has its line of slots. asked, forced: code, maximum and whether it
-    refuses, of each; forced: for a call that runs already.
+    which they find what a call holds; every subject has its line of slots. asked, forced: how many there are, and of each its
+    code, maximum and whether it refuses; forced: for a call that runs already.
     """
 
-    keys: tuple[str, ...]
+    keys: Fixed
     holds: bytes
-    asked: tuple[str | int, ...]
-    forced: tuple[str | int, ...]
+    asked: Fixed
+    forced: Fixed
 
 
 def _places(tenant_id: str, limits: Bound) -> _Places:
@@ -300,12 +300,12 @@ def _places_of(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
         for bound, key in zip(limits, counters, strict=True)
         if bound.limit.name != "concurrent_requests"
     ]
-    asked: list[str | int] = []
-    forced: list[str | int] = []
+    asked: list[str | int] = [len(limits)]
+    forced: list[str | int] = [len(limits)]
     for bound in limits:
         asked += (_CODES[bound.limit.name], bound.limit.max, int(bound.limit.is_enforced))
         forced += (_CODES[bound.limit.name], bound.limit.max, 0)
-    return _Places((*counters, *lives), "".join(lines).encode(), tuple(asked), tuple(forced))
+    return _Places(Fixed((*counters, *lives)), "".join(lines).encode(), Fixed(asked), Fixed(forced))
 
 
 def _counter_key(tenant_id: str, bound: BoundLimit) -> str:
@@ -328,10 +328,10 @@ def _reserve_again(asked: Reservation, now_ms: int) -> Run:
 def _reserve_run(asked: Reservation, limits: Bound, now_ms: int, *, runs: bool = False, reaps: bool = False) -> Run:
     number = partition(asked.tenant_id)
     places, prefix = _places(asked.tenant_id, limits), base(number)
-    keys = (alive_key(number), f"{prefix}s:{asked.request_id}", *places.keys)
+    keys = alive_key(number), f"{prefix}s:{asked.request_id}"
     written = _written(asked, places if limits else None, now_ms)
     about = prefix, asked.request_id, now_ms, asked.tokens, asked.cost_nano, *_periods(now_ms, asked.time_zone), written
-    return Run(keys, (*about, len(limits), *(places.forced if runs else places.asked), int(runs), int(reaps)))
+    return Run(keys, (*about, int(runs), int(reaps)), places.keys, places.forced if runs else places.asked)
 
 
 def _written(asked: Reservation, places: _Places | None, now_ms: int) -> bytes:
