@@ -103,9 +103,6 @@ class Call:
         self._ending = [None]  # whoever takes it out ends the call: that is one, whatever races
         metrics.count(metrics.IN_FLIGHT)
 
-    def timed(self, name: Timing) -> "Timed":
-        return Timed(self, name)
-
     def hold(self, place: Place, abort: Callable[[], None]) -> None:
         """Keep `place` until the call ends. It, and what `abort` ends, is what the call waits for from now on."""
         self._places.append(place)

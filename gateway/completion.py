@@ -9,7 +9,7 @@ from functools import partial
 from gateway import lifecycle
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
-from gateway.call import Call, in_time_s
+from gateway.call import Call, Timed, in_time_s
 from gateway.config import directory
 from gateway.config.documents import Deployment
 from gateway.exceptions import ClientLeft, ModelNotFound, Overloaded, UpstreamUnavailable
@@ -38,7 +38,7 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     """
     road = resolve(call, principal, request.model)
     upstream = shape(call, principal, request, road)
-    with call.timed("policy_us"):
+    with Timed(call, "policy_us"):
         upstream = guarded(call, principal, road, upstream, complete=unguarded)
     return answered(call, principal, request, road, upstream)
 
@@ -104,7 +104,7 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
         prefix_digest=beginning(fields["messages"], fields.get("tools")),
     )
     wished = request.max_tokens is not None
-    with call.timed("admission_us"):
+    with Timed(call, "admission_us"):
         tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
     if call.reservation is not None:
         lifecycle.settling().hold(call.request_id, partial(Progress, call.reservation, 0, None))

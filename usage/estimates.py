@@ -5,7 +5,6 @@ tell prompts apart at some nanoseconds a byte: of spaces, of which prose and cod
 that is not ASCII, of which Japanese has three bytes and 0.7 to 1.3 tokens a character.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, Literal
@@ -38,11 +37,11 @@ MEAN_WEIGHT: Final = 0.01
 _ASCII: Final = bytes(range(128))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prompt:
     """What is quickly known of a request: bytes by kind, messages, and images or sounds (whose bytes are not counted).
 
-    reference: see reference_tokens. kind: of the text that weighs most.
+    reference: see reference_tokens. kind: of the text that weighs most. Nobody changes it; not frozen, as each call makes one.
     """
 
     ascii_bytes: int
@@ -55,10 +54,16 @@ class Prompt:
     kind: Kind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = _parts(self)
-        weight: Callable[[Kind], float] = parts.__getitem__
-        object.__setattr__(self, "kind", max(parts, key=weight))
-        object.__setattr__(self, "reference", sum(parts.values()) + TEMPLATE_TOKENS + MESSAGE_TOKENS * self.messages)
+        words_bytes = min(self.ascii_bytes, WORD_BYTES * self.spaces)
+        dense_bytes = self.ascii_bytes - words_bytes - BODY_BYTES - MESSAGE_BYTES * self.messages
+        words, dense = WORDS_RATIO * words_bytes, DENSE_RATIO * dense_bytes if dense_bytes > 0 else 0.0
+        non_ascii, media = NON_ASCII_RATIO * self.non_ascii_bytes, MEDIA_TOKENS * self.media
+        self.reference = words + dense + non_ascii + media + TEMPLATE_TOKENS + MESSAGE_TOKENS * self.messages
+        if non_ascii or media:
+            kinds: dict[Kind, float] = {"words": words, "dense": dense, "non_ascii": non_ascii, "media": media}
+            self.kind = max(kinds, key=kinds.__getitem__)
+        else:
+            self.kind = "words" if words >= dense else "dense"
 
     @property
     def text_bytes(self) -> int:
@@ -166,17 +171,6 @@ class BoundLearner:
 
     def realistic_tokens(self, prompt: Prompt) -> int:
         return self.estimate(prompt)[0]
-
-
-def _parts(prompt: Prompt) -> dict[Kind, float]:
-    words_bytes = min(prompt.ascii_bytes, WORD_BYTES * prompt.spaces)
-    json_bytes = BODY_BYTES + MESSAGE_BYTES * prompt.messages
-    return {
-        "words": WORDS_RATIO * words_bytes,
-        "dense": DENSE_RATIO * max(0, prompt.ascii_bytes - words_bytes - json_bytes),
-        "non_ascii": NON_ASCII_RATIO * prompt.non_ascii_bytes,
-        "media": MEDIA_TOKENS * prompt.media,
-    }
 
 
 def _class_of(prompt: Prompt) -> tuple[Kind, bool]:
