@@ -191,7 +191,7 @@ class Call:
         facts["duration_ms"] = duration_ms
         cost = cost_nano(self.price, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
         counted = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, cost, usage.source
-        return WrittenEvent(self.request_id, principal.tenant.id, *counted, bool(self.limit_states), _json(facts))
+        return WrittenEvent(self.request_id, principal.tenant.id, *counted, bool(self.limit_states.limits), _json(facts))
 
     def _facts(self, principal: Principal) -> dict[str, Any]:
         """Of its event, what does not wait for its end. None: left out."""
@@ -214,7 +214,7 @@ class Call:
             "metadata": self.metadata,
             "price": self.price,
             "reserved_tokens": self.reservation.tokens if self.reservation else 0,
-            "limits": self.limit_states.json() if self.limit_states else None,
+            "limits": self.limit_states.json() if self.limit_states.limits else None,
             "clamped": self.is_clamped,
             "policy": decisions_told(self.decisions) if self.decisions else None,
             "auth_us": self.auth_us,

@@ -133,7 +133,8 @@ def _heir_unasked(asked: Asked, deployment: Deployment) -> Deployment | None:
     """Who takes over where it is known beforehand that `deployment` cannot answer."""
     if is_out(deployment, board):
         return asked.road.where_out(deployment)
-    return None if asked.fits(deployment) else asked.road.where_too_long(deployment)
+    heir = asked.road.where_too_long(deployment)
+    return None if heir is None or asked.fits(deployment) else heir
 
 
 def _heir(asked: Asked, deployment: Deployment, failure: GatewayError) -> Deployment | None:
