@@ -5,7 +5,7 @@ What it may cost: an upper bound of its prompt, and the longest output it may ha
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -18,9 +18,10 @@ from gateway.pricing import cost_nano
 from gateway.principal import Principal
 from gateway.upstream.tokenizing import count_prompt_tokens
 from usage.estimates import BoundLearner, Prompt
-from usage.limits import TOKEN_NAMES, BoundLimit, bind
-from usage.reservation import LimitState, Progress, Refusal, Reservation, skeleton
+from usage.limits import TOKEN_NAMES, Bound, bind
+from usage.reservation import LimitState, Progress, Refusal, Reservation
 from usage.store import StoreUnavailable
+from usage.values import light_dataclass
 
 # Of a deployment that states no context: more than most answers, and not beyond what a limit could bear.
 OUTPUT_DEFAULT_TOKENS: Final = 4096
@@ -34,7 +35,7 @@ NANO: Final = 1_000_000_000
 learners: Final[defaultdict[str, BoundLearner]] = defaultdict(BoundLearner)
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Asked:
     """A call before admission. output_tokens: the longest output of one choice; is_wished: the client named it.
 
@@ -45,7 +46,7 @@ class Asked:
     alias: Alias
     context_tokens: int | None
     upstream: Upstream
-    limits: tuple[BoundLimit, ...]
+    limits: Bound
     choices: int
     output_tokens: int
     is_wished: bool
@@ -63,9 +64,9 @@ def admit(
 ) -> int:
     """Hold what the call may cost in every limit of its key, alias and tenant, or in none. Returns its tokens, for its weight.
 
-    reach: the deployments that may answer, the first one first; what is held is enough for any. prompt: measured. wished:
-    the client itself named a limit of its output. Sets the output limit that was reserved for in upstream.fields, so that
-    the generation cannot outrun it.
+    reach: the deployments that may answer, the first one first; what is held is enough for any. prompt: measured, and
+    call.prompt_estimate what the first one makes of it. wished: the client itself named a limit of its output. Sets the
+    output limit that was reserved for in upstream.fields, so that the generation cannot outrun it.
     Raises TokenQuotaExceeded, ConcurrencyLimitExceeded, RequestRateExceeded, Overloaded.
     """
     limits = bind(principal.tenant, principal.key, alias)
@@ -73,8 +74,9 @@ def admit(
     context_tokens = roomiest(reach)
     output_tokens = output_limit(upstream, reach[0].max_model_len, context_tokens)
     asked = Asked(principal, alias, context_tokens, upstream, limits, choices, output_tokens, wished)
-    bound = max(learners[deployment.name].upper_bound_tokens(prompt) for deployment in reach)
-    realistic = learners[reach[0].name].realistic_tokens(prompt)
+    realistic, bound = call.prompt_estimate
+    for other in reach[1:]:
+        bound = max(bound, learners[other.name].upper_bound_tokens(prompt))
     answer, output = take(call, asked, bound), asked.output_tokens
     if isinstance(answer, Refusal) and an_exact_count_helps(answer, asked, realistic):
         exact = count_prompt_tokens(reach[0], upstream.fields)
@@ -124,7 +126,7 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
             output_tokens = min(output_tokens, max(1, context - prompt_tokens))
     tenant, price = asked.principal.tenant, asked.alias.price
     call.price = price
-    enforces = any(bound.limit.is_enforced for bound in asked.limits)
+    enforces = asked.limits.refuses
     try:
         return lifecycle.settling().reserve(
             call.request_id,
@@ -134,7 +136,7 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
             output_tokens=output_tokens,
             cost_nano=cost_nano(price, prompt_tokens, 0, output_tokens),
             time_zone=tenant.time_zone,
-            meta=skeleton(call.event_so_far()),
+            meta=call.skeleton(),
             serves_on=tenant.store_out == "degraded" or not enforces,
         )
     except StoreUnavailable:

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
+import orjson
 import structlog
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from gateway import metrics
 from gateway.config.documents import Price
@@ -18,8 +19,8 @@ from gateway.pricing import cost_nano
 from gateway.principal import Principal
 from gateway.upstream.metering import NO_USAGE, Usage
 from usage.estimates import Prompt
-from usage.events import Outcome, UsageEvent
-from usage.reservation import LimitState, Reservation
+from usage.events import VERSION, EndedCall, Outcome, WrittenEvent
+from usage.reservation import NO_STATES, Reservation
 
 DECISIONS_MAX: Final = 100  # in a call's record
 _log = structlog.get_logger("gateway")
@@ -51,12 +52,12 @@ class Call:
         "__weakref__", "_abort", "_ending", "_places", "admission_us", "alias", "attempts", "auth_us", "backend", "client_left",
         "client_request_id", "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended",
         "endpoint", "error", "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe",
-        "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "record",
-        "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream",
+        "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "prompt_estimate",
+        "record", "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream",
     )  # fmt: skip
 
     def __init__(
-        self, *, client_request_id: str | None, max_s: float, record: Callable[[Reservation | None, UsageEvent], None]
+        self, *, client_request_id: str | None, max_s: float, record: Callable[[Reservation | None, EndedCall], None]
     ) -> None:
         self.request_id = str(uuid7())
         self.client_request_id = client_request_id
@@ -88,9 +89,10 @@ class Call:
         self.end_user: str | None = None
         self.metadata: dict[str, str] | None = None
         self.prompt: Prompt | None = None  # its measure, for bounds and estimates
+        self.prompt_estimate = (0, 0)  # tokens: likely, and at most; as its first deployment counts
         self.price: Price | None = None
         self.reservation: Reservation | None = None
-        self.limit_states: tuple[LimitState, ...] = ()  # as they stood after admission, or at the refusal
+        self.limit_states = NO_STATES  # as they stood after admission, or at the refusal
         self.is_clamped = False
         self.rules: RuleSet | None = None  # of the content policies that apply, as they were when it came
         self.masks: Masks | None = None  # there where rules are
@@ -99,10 +101,7 @@ class Call:
         self._abort: Callable[[], None] | None = None
         self._places: list[Place] = []
         self._ending = [None]  # whoever takes it out ends the call: that is one, whatever races
-        metrics.IN_FLIGHT.inc()
-
-    def timed(self, name: Timing) -> "Timed":
-        return Timed(self, name)
+        metrics.count(metrics.IN_FLIGHT)
 
     def hold(self, place: Place, abort: Callable[[], None]) -> None:
         """Keep `place` until the call ends. It, and what `abort` ends, is what the call waits for from now on."""
@@ -136,7 +135,10 @@ class Call:
     @property
     def queue_ms(self) -> int:
         """How long it waited for its places."""
-        return sum(place.queue_ms for place in self._places)
+        waited_ms = 0
+        for place in self._places:
+            waited_ms += place.queue_ms
+        return waited_ms
 
     def elapsed_ms(self) -> int:
         return int((time.monotonic() - self.started) * 1000)
@@ -152,69 +154,74 @@ class Call:
         for place in self._places:
             place.release()
         duration_ms = self.elapsed_ms()
-        if any(decision.action == "block" for decision in self.decisions):
+        if self.decisions and any(decision.action == "block" for decision in self.decisions):
             error_code = error_code or ContentBlocked.code
-        metrics.IN_FLIGHT.dec()
+        metrics.count(metrics.IN_FLIGHT, -1)
         if self.is_probe:
             return
         tenant = self.principal.tenant.slug if self.principal else ""
-        metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome).inc()
+        metrics.count(metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome))
         _log.info("call", **self._line(status, outcome, error_code, usage, duration_ms))
         if self.principal is None or not self.is_metered:
             return
         metrics.of(metrics.DURATION, self.alias).observe(duration_ms / 1000)
         if self.first_token_ms is not None:
             metrics.of(metrics.FIRST_TOKEN, self.alias).observe(self.first_token_ms / 1000)
-        for kind in ("prompt", "cached", "completion"):
-            metrics.of(metrics.TOKENS, tenant, self.alias, kind).inc(getattr(usage, f"{kind}_tokens"))
+        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "prompt"), usage.prompt_tokens)
+        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "cached"), usage.cached_tokens)
+        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "completion"), usage.completion_tokens)
         for decision in self.decisions:
-            metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action).inc()
+            metrics.count(metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action))
         self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
 
-    def event_so_far(self) -> UsageEvent:
-        """The event of a call that runs: what is posted should its worker die."""
+    def skeleton(self) -> bytes:
+        """What is posted should its worker die: its event so far, as usage.reservation.skeleton makes it of a whole one."""
         if self.principal is None:
             raise RuntimeError("a call without a principal leaves no event")
-        return self._event(self.principal, 200, "lost", None, NO_USAGE, self.elapsed_ms())
+        return _json(self._facts(self.principal) | {"status": 200})
 
     def _event(
         self, principal: Principal, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int
-    ) -> UsageEvent:
-        return UsageEvent(
-            request_id=self.request_id,
-            created_s=round(self.created_s, 3),
-            tenant=principal.tenant.slug,
-            tenant_id=principal.tenant.id,
-            key_id=principal.key.id,
-            key_name=principal.key.name,
-            alias=self.alias,
-            deployment=self.deployment,
-            backend=self.backend,
-            status=status,
-            outcome=outcome,
-            error_code=error_code,
-            stream=self.stream,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            usage_source=usage.source,
-            first_token_ms=self.first_token_ms,
-            queue_ms=self.queue_ms,
-            duration_ms=duration_ms,
-            attempts=self.attempts,
-            client_request_id=self.client_request_id,
-            end_user=self.end_user,
-            metadata=self.metadata,
-            cost_nano=cost_nano(self.price, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens),
-            price=prices_told(self.price) if self.price else None,
-            reserved_tokens=self.reservation.tokens if self.reservation else 0,
-            limits=[limit_seen(state) for state in self.limit_states] or None,
-            clamped=self.is_clamped,
-            policy=decisions_told(self.decisions) or None,
-            auth_us=self.auth_us,
-            policy_us=self.policy_us,
-            admission_us=self.admission_us,
-        )
+    ) -> WrittenEvent:
+        facts = self._facts(principal)
+        facts["status"] = status
+        facts["outcome"] = outcome
+        facts["error_code"] = error_code
+        facts["usage_source"] = usage.source
+        facts["duration_ms"] = duration_ms
+        cost = cost_nano(self.price, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        counted = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, cost, usage.source
+        return WrittenEvent(self.request_id, principal.tenant.id, *counted, bool(self.limit_states.limits), _json(facts))
+
+    def _facts(self, principal: Principal) -> dict[str, Any]:
+        """Of its event, what does not wait for its end. None: left out."""
+        return {
+            "request_id": self.request_id,
+            "created_s": round(self.created_s, 3),
+            "tenant": principal.tenant.slug,
+            "tenant_id": principal.tenant.id,
+            "key_id": principal.key.id,
+            "key_name": principal.key.name,
+            "alias": self.alias,
+            "deployment": self.deployment,
+            "backend": self.backend,
+            "stream": self.stream,
+            "first_token_ms": self.first_token_ms,
+            "queue_ms": self.queue_ms,
+            "attempts": self.attempts,
+            "client_request_id": self.client_request_id,
+            "end_user": self.end_user,
+            "metadata": self.metadata,
+            "price": self.price,
+            "reserved_tokens": self.reservation.tokens if self.reservation else 0,
+            "limits": self.limit_states.json() if self.limit_states.limits else None,
+            "clamped": self.is_clamped,
+            "policy": decisions_told(self.decisions) if self.decisions else None,
+            "auth_us": self.auth_us,
+            "policy_us": self.policy_us,
+            "admission_us": self.admission_us,
+            "version": VERSION,
+        }
 
     def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
         line: dict[str, Any] = {
@@ -276,19 +283,5 @@ def decisions_told(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
     return [*(decision.to_dict() for decision in kept), {"more": len(decisions) - DECISIONS_MAX}]
 
 
-def prices_told(price: Price) -> dict[str, int]:
-    return {"prompt": price.prompt, "cached": price.cached, "completion": price.completion}
-
-
-def limit_seen(state: LimitState) -> dict[str, Any]:
-    """A limit as this call found it, for its record."""
-    limit = state.bound.limit
-    return {
-        "subject": state.bound.subject,
-        "name": state.bound.subject_id,
-        "limit": limit.name,
-        "used": state.used,
-        "reserved": state.reserved,
-        "max": limit.max,
-        "mode": limit.mode,
-    }
+def _json(facts: dict[str, Any]) -> bytes:
+    return orjson.dumps({name: value for name, value in facts.items() if value is not None})

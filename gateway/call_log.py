@@ -4,6 +4,7 @@ import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -14,10 +15,8 @@ def configure() -> None:
     """Set the logs up for this process; call once, before the first line."""
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             where_it_was_raised,
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+            as_json,
         ],
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         cache_logger_on_first_use=True,
@@ -36,3 +35,9 @@ def where_it_was_raised(logger: Any, method: str, event: MutableMapping[str, Any
         frames = traceback.extract_tb(error.__traceback__)
         event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return event
+
+
+def as_json(_logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
+    """With its level and time: structlog's three steps in one, as each call writes a line."""
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    return orjson.dumps({**event, "level": method, "timestamp": f"{now[:-6]}Z"}, default=repr)

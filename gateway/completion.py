@@ -9,7 +9,7 @@ from functools import partial
 from gateway import lifecycle
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
-from gateway.call import Call, in_time_s
+from gateway.call import Call, Timed, in_time_s
 from gateway.config import directory
 from gateway.config.documents import Deployment
 from gateway.exceptions import ClientLeft, ModelNotFound, Overloaded, UpstreamUnavailable
@@ -38,7 +38,7 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     """
     road = resolve(call, principal, request.model)
     upstream = shape(call, principal, request, road)
-    with call.timed("policy_us"):
+    with Timed(call, "policy_us"):
         upstream = guarded(call, principal, road, upstream, complete=unguarded)
     return answered(call, principal, request, road, upstream)
 
@@ -100,24 +100,24 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
     facts = Facts(
         tenant_id=principal.tenant.id,
         request_id=call.request_id,
-        prompt_tokens=prompt_tokens(call.prompt, road.first, upstream),
+        prompt_tokens=prompt_tokens(call, call.prompt, road.first, upstream),
         prefix_digest=beginning(fields["messages"], fields.get("tools")),
     )
     wished = request.max_tokens is not None
-    with call.timed("admission_us"):
+    with Timed(call, "admission_us"):
         tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
     if call.reservation is not None:
         lifecycle.settling().hold(call.request_id, partial(Progress, call.reservation, 0, None))
     return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
 
 
-def prompt_tokens(prompt: Prompt, deployment: Deployment, upstream: Upstream) -> int:
+def prompt_tokens(call: Call, prompt: Prompt, deployment: Deployment, upstream: Upstream) -> int:
     """The likely number; the exact one where it decides which deployment has room for it."""
-    learner, context = learners[deployment.name], deployment.max_model_len
-    likely = learner.realistic_tokens(prompt)
+    context = deployment.max_model_len
+    likely, most = call.prompt_estimate = learners[deployment.name].estimate(prompt)
     if context is None or deployment.context_fallback is None:
         return likely
-    is_in_doubt = likely < 2 * context and learner.upper_bound_tokens(prompt) >= context
+    is_in_doubt = likely < 2 * context and most >= context
     return (count_prompt_tokens(deployment, upstream.fields) if is_in_doubt else None) or likely
 
 
@@ -125,17 +125,13 @@ def meter_for(call: Call, upstream: Upstream, deployment: Deployment) -> Meter:
     """A meter of its own for each try: what a failed backend generated is nobody's."""
     return Meter(
         choices=upstream.fields.get("n") or 1,
-        prompt_estimate_tokens=likely_prompt_tokens(call),
+        prompt_estimate_tokens=call.prompt_estimate[0],
         ceiling_tokens=deployment.max_model_len or CEILING_TOKENS,
     )
-
-
-def likely_prompt_tokens(call: Call) -> int:
-    return learners[call.deployment or ""].realistic_tokens(call.prompt) if call.prompt else 0
 
 
 def usage_at_leaving(call: Call, upstream: Upstream) -> Usage:
     """What a plain call had probably used when its client left: the backend tells only with the whole answer."""
     most = upstream.fields.get("max_tokens") or CEILING_TOKENS
     tokens = pace.expected_tokens(call.deployment or "", seconds=call.elapsed_ms() / 1000, most=most)
-    return Usage(likely_prompt_tokens(call), 0, tokens * (upstream.fields.get("n") or 1), "estimated")
+    return Usage(call.prompt_estimate[0], 0, tokens * (upstream.fields.get("n") or 1), "estimated")

@@ -23,7 +23,7 @@ from gateway.upstream.attempt import client
 from gateway.upstream.client import IDLE_MAX_S
 from gateway.upstream.opening import leave_where_it_hangs
 from usage.degraded import LocalLimiter
-from usage.events import UsageEvent
+from usage.events import EndedCall
 from usage.line import Line
 from usage.reservation import Reservation
 from usage.settling import Settling
@@ -57,6 +57,7 @@ def start() -> None:
     gevent.spawn(_health.run)
     gevent.spawn(presence.keep_telling, _store, _worker, partial(_presence, spool, begun_s=time.time()))
     metrics.show(metrics.Backends(board.totals))
+    gevent.spawn(metrics.keep_writing)
     usable = partial(usable_members, board=board)
     slots.start(settings.REDIS_URL, workers=settings.GATEWAY_WORKERS, queue_max_s=settings.QUEUE_MAX_S, usable=usable)
     gevent.spawn(slots.run)
@@ -141,6 +142,7 @@ def stop() -> None:
         _health.stop()
     if _settling is not None:
         _settling.stop()
+    metrics.write()
 
 
 def note_use(lookup_id: str) -> None:
@@ -150,7 +152,7 @@ def note_use(lookup_id: str) -> None:
         gevent.spawn(last_used.note, _store, lookup_id, now_s)
 
 
-def record(reservation: Reservation | None, event: UsageEvent) -> None:
+def record(reservation: Reservation | None, event: EndedCall) -> None:
     """Settle an ended call."""
     if _settling is not None:
         _settling.settle(reservation, event)

@@ -1,6 +1,7 @@
 """Every metric of the gateway, by name. Labels are names of configured things, never anything a client wrote."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
@@ -34,6 +35,7 @@ QUEUED = Histogram(
 ATTEMPTS = Counter("sekisho_upstream_attempts", "Tries of a backend", ["backend", "result"])
 POLICY_DECISIONS = Counter("sekisho_policy_decisions", "What content policies decided", ["policy", "action"])
 EJECTIONS = Counter("sekisho_backend_ejections", "Times that a backend was taken out", ["backend", "reason"])
+WRITE_S: Final = 0.2
 _STATES: Final = {"ejected": 0, "trial": 1, "unknown": 2, "healthy": 3}
 
 
@@ -41,6 +43,35 @@ _STATES: Final = {"ejected": 0, "trial": 1, "unknown": 2, "healthy": 3}
 def of(metric: Any, *labels: str) -> Any:
     """metric.labels(), which checks, locks and looks up anew each time: 2 us, six times a call."""
     return metric.labels(*labels)
+
+
+# What was counted since write(), by the metric with its labels.
+_counted: dict[Any, float] = {}
+
+
+def count(metric: Any, amount: float = 1) -> None:
+    """Add to a Counter or a Gauge, one of of(): in memory, for write().
+
+    Each inc() of its own writes a file that is shared with the other workers, after a lock and a look at the process' id:
+    seven a call took 5 % of its CPU time (2026-11).
+    """
+    _counted[metric] = _counted.get(metric, 0) + amount
+
+
+def write() -> None:
+    """Have what was counted shown by all workers. Called some times a second, when /metrics is asked, and at the end."""
+    counted = list(_counted.items())
+    _counted.clear()
+    for metric, amount in counted:
+        if amount:
+            metric.inc(amount)
+
+
+def keep_writing() -> None:
+    """The body of a greenlet."""
+    while True:
+        time.sleep(WRITE_S)
+        write()
 
 
 class Backends(Collector):
@@ -72,7 +103,8 @@ def show(collector: Collector) -> None:
 
 
 def render() -> bytes:
-    """The text format, summed over all workers when PROMETHEUS_MULTIPROC_DIR is set."""
+    """The text format, summed over all workers when PROMETHEUS_MULTIPROC_DIR is set; others' counts are WRITE_S old at most."""
+    write()
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(_PROCESS)
     registry = CollectorRegistry()

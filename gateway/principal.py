@@ -1,11 +1,10 @@
 """Principal: who makes this call, and what that key may do. Pure."""
 
-from dataclasses import dataclass
-
 from gateway.config.documents import Alias, Key, Tenant
+from usage.values import light_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Principal:
     """An authenticated key and its tenant. Set as DRF's `request.user`; equal for all calls with the same key."""
 

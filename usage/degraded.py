@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from usage.events import UsageEvent
-from usage.limits import PERIODIC, TOKEN_NAMES, BoundLimit, period
-from usage.reservation import LimitState, Refusal, Reservation, fits_tokens
+from usage.events import EndedCall
+from usage.limits import PERIODIC, TOKEN_NAMES, Bound, BoundLimit, period
+from usage.reservation import NO_STATES, LimitState, LimitStates, Refusal, Reservation, fits_tokens
 from usage.store import StoreUnavailable
 
 BUCKETS: Final = 61  # the running one and 60 past ones, as in Redis
@@ -107,6 +107,7 @@ class LocalLimiter:
         self._counters: dict[_Id, _Counter] = {}
         self._held: dict[str, tuple[Reservation, dict[_Id, int]]] = {}
         self._seen: dict[_Id, _Seen] = {}
+        self._told_of: set[str] = set()  # tenants that _seen or _slots may know of
         self._slots: Counter[_Id] = Counter()  # of live calls of this worker that Redis admitted
         self._ends_s: float | None = None  # of the outage's allowance; None while Redis is there
         self._back_s: float | None = None
@@ -117,6 +118,7 @@ class LocalLimiter:
             self._ends_s, self._back_s = None, now_s
         if len(self._seen) > SEEN_MAX:
             self._seen.clear()  # of the many most have not been near their limits: cheaper than an order of use
+        self._told_of.add(reservation.tenant_id)
         for state in reservation.states:
             name = state.bound.limit.name
             lasts_s = LEASE_S if name == "concurrent_requests" else state.reset_s
@@ -151,7 +153,16 @@ class LocalLimiter:
             return self._held[request_id][0]
         tokens = prompt_tokens + output_tokens
         asked = Reservation(
-            request_id, tenant_id, time_zone, tuple(limits), prompt_tokens, tokens, cost_nano, meta, (), now_s + LEASE_S
+            request_id,
+            tenant_id,
+            time_zone,
+            Bound.of(limits),
+            prompt_tokens,
+            tokens,
+            cost_nano,
+            meta,
+            NO_STATES,
+            now_s + LEASE_S,
         )
         for bound in limits:
             self._counter(tenant_id, bound).roll(now_s, time_zone)
@@ -173,15 +184,15 @@ class LocalLimiter:
                 buckets[_id(tenant_id, bound)] = counter.use(1, now_s)
             else:
                 counter.reserved += _amount(bound, asked)
-        reservation = replace(asked, states=self._states(asked, now_s))
-        self._held[request_id] = (reservation, buckets)
-        return reservation
+        asked.states = self._states(asked, now_s)
+        self._held[request_id] = (asked, buckets)
+        return asked
 
     def holds(self, request_id: str) -> bool:
         """Was the call admitted here, and has not ended?"""
         return request_id in self._held
 
-    def settle(self, reservation: Reservation, event: UsageEvent, *, now_s: float) -> bool:
+    def settle(self, reservation: Reservation, event: EndedCall, *, now_s: float) -> bool:
         """Count what the call used and end what it holds here. False: it holds nothing here, or not any more.
 
         A call whose usage_source is none gives its request back too. The event is the caller's to keep.
@@ -196,7 +207,7 @@ class LocalLimiter:
         """Of a call that is held here: it will not be."""
         self._end(request_id, None, now_s)
 
-    def _end(self, request_id: str, event: UsageEvent | None, now_s: float) -> None:
+    def _end(self, request_id: str, event: EndedCall | None, now_s: float) -> None:
         held, buckets = self._held.pop(request_id)
         for bound in held.limits:
             counter = self._counter(held.tenant_id, bound)
@@ -210,8 +221,10 @@ class LocalLimiter:
             if event is not None and name != "concurrent_requests":
                 counter.use(_used(name, event), now_s)
 
-    def _ended(self, reservation: Reservation, event: UsageEvent) -> None:
+    def _ended(self, reservation: Reservation, event: EndedCall) -> None:
         """A call that Redis admitted: what it told last holds all that was reserved, and too little would be left."""
+        if reservation.tenant_id not in self._told_of:
+            return  # none of its limits would be enforced here
         for bound in reservation.limits:
             at, name = _id(reservation.tenant_id, bound), bound.limit.name
             seen = self._seen.get(at)
@@ -240,13 +253,14 @@ class LocalLimiter:
             found = self._counters[at] = _Counter(bound.limit.name)
         return found
 
-    def _states(self, asked: Reservation, now_s: float) -> tuple[LimitState, ...]:
-        states = []
-        for bound in asked.limits:
-            counter = self._counter(asked.tenant_id, bound)
-            used = bound.limit.max - self._allowed(asked.tenant_id, bound, now_s) + counter.used
-            states.append(LimitState(bound, used, counter.reserved, counter.reset_s(now_s)))
-        return tuple(states)
+    def _states(self, asked: Reservation, now_s: float) -> LimitStates:
+        counters = [self._counter(asked.tenant_id, bound) for bound in asked.limits]
+        used = [
+            bound.limit.max - self._allowed(asked.tenant_id, bound, now_s) + counter.used
+            for bound, counter in zip(asked.limits, counters, strict=True)
+        ]
+        reset_at_ms = [(now_s + counter.reset_s(now_s)) * 1000 for counter in counters]
+        return LimitStates(asked.limits, used, [counter.reserved for counter in counters], reset_at_ms, now_s * 1000)
 
     def _allowed(self, tenant_id: str, bound: BoundLimit, now_s: float) -> int:
         """This worker's share of the limit, or of what Redis last said was left of it."""
@@ -275,7 +289,7 @@ def _id(tenant_id: str, bound: BoundLimit) -> _Id:
     return tenant_id, bound.subject, bound.subject_id, bound.limit.name
 
 
-def _used(name: str, event: UsageEvent) -> int:
+def _used(name: str, event: EndedCall) -> int:
     if name in TOKEN_NAMES:
         return event.prompt_tokens + event.completion_tokens
     return event.cost_nano if name == "money_per_month" else 0

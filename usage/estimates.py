@@ -5,7 +5,6 @@ tell prompts apart at some nanoseconds a byte: of spaces, of which prose and cod
 that is not ASCII, of which Japanese has three bytes and 0.7 to 1.3 tokens a character.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, Literal
@@ -38,11 +37,11 @@ MEAN_WEIGHT: Final = 0.01
 _ASCII: Final = bytes(range(128))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prompt:
     """What is quickly known of a request: bytes by kind, messages, and images or sounds (whose bytes are not counted).
 
-    reference: see reference_tokens. kind: of the text that weighs most.
+    reference: see reference_tokens. kind: of the text that weighs most. Nobody changes it; not frozen, as each call makes one.
     """
 
     ascii_bytes: int
@@ -55,10 +54,16 @@ class Prompt:
     kind: Kind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = _parts(self)
-        weight: Callable[[Kind], float] = parts.__getitem__
-        object.__setattr__(self, "kind", max(parts, key=weight))
-        object.__setattr__(self, "reference", sum(parts.values()) + TEMPLATE_TOKENS + MESSAGE_TOKENS * self.messages)
+        words_bytes = min(self.ascii_bytes, WORD_BYTES * self.spaces)
+        dense_bytes = self.ascii_bytes - words_bytes - BODY_BYTES - MESSAGE_BYTES * self.messages
+        words, dense = WORDS_RATIO * words_bytes, DENSE_RATIO * dense_bytes if dense_bytes > 0 else 0.0
+        non_ascii, media = NON_ASCII_RATIO * self.non_ascii_bytes, MEDIA_TOKENS * self.media
+        self.reference = words + dense + non_ascii + media + TEMPLATE_TOKENS + MESSAGE_TOKENS * self.messages
+        if non_ascii or media:
+            kinds: dict[Kind, float] = {"words": words, "dense": dense, "non_ascii": non_ascii, "media": media}
+            self.kind = max(kinds, key=kinds.__getitem__)
+        else:
+            self.kind = "words" if words >= dense else "dense"
 
     @property
     def text_bytes(self) -> int:
@@ -125,10 +130,11 @@ class _Class:
 
     def upper_bound_tokens(self, prompt: Prompt) -> int:
         """By `times`; where a short prompt's template weighs more than its text, by `beyond`."""
-        bound = upper_bound_tokens(prompt, self.times.safe())
-        if not _is_short(prompt):
+        reference = prompt.reference
+        bound = ceil(reference * self.times.safe())
+        if reference >= SHORT_TOKENS:
             return bound
-        return min(bound, upper_bound_tokens(prompt, 1 + MARGIN) + ceil(self.beyond.safe()))
+        return min(bound, ceil(reference * (1 + MARGIN)) + ceil(self.beyond.safe()))
 
 
 @dataclass(slots=True)
@@ -150,33 +156,23 @@ class BoundLearner:
         if not prompt.media:
             self._hidden_tokens = max(self._hidden_tokens, prompt_tokens - prompt.text_bytes)
 
+    def estimate(self, prompt: Prompt) -> tuple[int, int]:
+        """realistic_tokens and upper_bound_tokens, which a call needs both."""
+        certain = prompt.ascii_bytes + prompt.non_ascii_bytes + self._hidden_tokens + prompt.media * MEDIA_MAX_TOKENS
+        known = self._classes.get(_class_of(prompt))
+        if known is None:
+            return min(round(prompt.reference), certain), certain
+        bound = certain if known.times.count < LEARNED_FROM else min(certain, known.upper_bound_tokens(prompt))
+        return min(round(prompt.reference * known.mean), bound), bound
+
     def upper_bound_tokens(self, prompt: Prompt) -> int:
         """What to reserve: exceeded by fewer than one prompt in a thousand once 1,000 of its class were counted."""
-        certain = certain_bound_tokens(prompt, self._hidden_tokens)
-        known = self._classes.get(_class_of(prompt))
-        if known is None or known.times.count < LEARNED_FROM:
-            return certain
-        return min(certain, known.upper_bound_tokens(prompt))
+        return self.estimate(prompt)[1]
 
     def realistic_tokens(self, prompt: Prompt) -> int:
-        known = self._classes.get(_class_of(prompt))
-        return min(realistic_tokens(prompt, known.mean if known else 1.0), self.upper_bound_tokens(prompt))
-
-
-def _parts(prompt: Prompt) -> dict[Kind, float]:
-    words_bytes = min(prompt.ascii_bytes, WORD_BYTES * prompt.spaces)
-    json_bytes = BODY_BYTES + MESSAGE_BYTES * prompt.messages
-    return {
-        "words": WORDS_RATIO * words_bytes,
-        "dense": DENSE_RATIO * max(0, prompt.ascii_bytes - words_bytes - json_bytes),
-        "non_ascii": NON_ASCII_RATIO * prompt.non_ascii_bytes,
-        "media": MEDIA_TOKENS * prompt.media,
-    }
+        return self.estimate(prompt)[0]
 
 
 def _class_of(prompt: Prompt) -> tuple[Kind, bool]:
-    return prompt.kind, _is_short(prompt)
-
-
-def _is_short(prompt: Prompt) -> bool:
-    return prompt.reference < SHORT_TOKENS
+    """The kind of text that weighs most, and whether it is short."""
+    return prompt.kind, prompt.reference < SHORT_TOKENS

@@ -4,8 +4,12 @@ It carries names, not ids of other tables: an event must stay readable after its
 carries a word of a prompt or an answer.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, Final, Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, Protocol, get_args
+
+import orjson
+
+from usage.values import light_dataclass
 
 VERSION: Final = 2  # since 2 a decision of a content policy tells its holder
 
@@ -21,6 +25,9 @@ ENDINGS: Final[tuple[Ending, ...]] = get_args(Ending)
 
 # backend: the backend's own count. estimated: ours, because the call ended before the backend told. none: no tokens.
 UsageSource = Literal["backend", "estimated", "none"]
+
+# Of an event's fields, what the scripts write: they know what was posted of the call before.
+COUNTED: Final = frozenset({"part", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,21 @@ class UsageEvent:
         """As on the journal: names to plain values, in the order of this class, what is None left out. Shares them."""
         return {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
 
+    def json(self) -> bytes:
+        """The line of the journal and of the spool."""
+        return orjson.dumps(self.to_dict())
+
+    def uncounted_json(self) -> bytes:
+        """The same without what a script will write."""
+        return self.json_without(COUNTED)
+
+    def json_without(self, names: frozenset[str]) -> bytes:
+        return orjson.dumps({name: value for name, value in self.to_dict().items() if name not in names})
+
+    @property
+    def has_limits(self) -> bool:
+        return bool(self.limits)
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "UsageEvent":
         """Read from the journal. Names of a newer version are dropped; a missing one raises TypeError."""
@@ -79,6 +101,58 @@ class UsageEvent:
         for optional in ("deployment", "backend", "error_code", "first_token_ms"):
             given.setdefault(optional, None)
         return cls(**given)
+
+
+class EndedCall(Protocol):
+    """What settling asks of an event: a UsageEvent, or one that was just written."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def tenant_id(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def cost_nano(self) -> int: ...
+    @property
+    def usage_source(self) -> UsageSource: ...
+    @property
+    def has_limits(self) -> bool: ...
+
+    def json(self) -> bytes: ...
+    def uncounted_json(self) -> bytes: ...
+
+
+@light_dataclass
+class WrittenEvent:
+    """An event as the gateway makes it: as JSON at once, and beside it what settling asks for.
+
+    A UsageEvent of 36 fields, made and taken apart again three times, took a call a tenth of its CPU time (2026-11).
+    """
+
+    request_id: str
+    tenant_id: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost_nano: int
+    usage_source: UsageSource
+    has_limits: bool
+    uncounted: bytes = field(repr=False)  # see uncounted_json
+
+    def json(self) -> bytes:
+        counted = self.prompt_tokens, self.cached_tokens, self.completion_tokens, self.cost_nano
+        return self.uncounted[:-1] + _COUNTED_JSON % counted
+
+    def uncounted_json(self) -> bytes:
+        return self.uncounted
+
+
+_COUNTED_JSON: Final = b',"part":0,"prompt_tokens":%d,"cached_tokens":%d,"completion_tokens":%d,"cost_nano":%d}'
 
 
 def ending(event: UsageEvent) -> Ending:

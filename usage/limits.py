@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, Protocol, get_args
 from zoneinfo import ZoneInfo
+
+import orjson
 
 Subject = Literal["key", "alias", "tenant"]
 SUBJECTS: Final[tuple[str, ...]] = get_args(Subject)
@@ -81,7 +83,10 @@ class _Named(_Limited, Protocol):
 
 
 class Bound(tuple[BoundLimit, ...]):
-    """The limits of one kind of call. Hashed once. kept: what is found out about them, by whoever finds it out."""
+    """The limits of one kind of call, and what follows from them: found out once, as they are asked of each such call.
+
+    kept: what others find out about them.
+    """
 
     def __init__(self, limits: Iterable[BoundLimit]) -> None:
         self._hash = super().__hash__()
@@ -89,6 +94,43 @@ class Bound(tuple[BoundLimit, ...]):
 
     def __hash__(self) -> int:
         return self._hash
+
+    @staticmethod
+    def of(limits: Iterable[BoundLimit]) -> "Bound":
+        return limits if isinstance(limits, Bound) else Bound(limits)
+
+    @cached_property
+    def refuses(self) -> bool:
+        """Is any of them enforced?"""
+        return any(bound.limit.is_enforced for bound in self)
+
+    @cached_property
+    def of_requests(self) -> tuple[int, ...]:
+        """Where those are that count requests a minute and refuse; what of them is left is told with each answer."""
+        return self._enforced(frozenset({"requests_per_minute"}))
+
+    @cached_property
+    def of_tokens(self) -> tuple[int, ...]:
+        """The same of those that count tokens."""
+        return self._enforced(TOKEN_NAMES)
+
+    @cached_property
+    def seen_json(self) -> bytes:
+        """For a call's record, as JSON with two %d for each limit: used, and reserved."""
+        return b"[%b]" % b",".join(map(_seen_json, self))
+
+    def _enforced(self, names: frozenset[str]) -> tuple[int, ...]:
+        return tuple(at for at, bound in enumerate(self) if bound.limit.name in names and bound.limit.is_enforced)
+
+
+def _seen_json(bound: BoundLimit) -> bytes:
+    limit = bound.limit
+    before = {"subject": bound.subject, "name": bound.subject_id, "limit": limit.name}
+    head, tail = (orjson.dumps(part).replace(b"%", b"%%") for part in (before, {"max": limit.max, "mode": limit.mode}))
+    return head[:-1] + b',"used":%d,"reserved":%d,' + tail[1:]
+
+
+NO_LIMITS: Final = Bound(())
 
 
 def bind(tenant: _Identified, key: _Identified, alias: _Named) -> Bound:
@@ -123,13 +165,29 @@ def period(name: str, now_s: float, time_zone: str) -> tuple[str, float]:
     00:00 on the clocks of `time_zone`, or when they skip that, with the first moment of the day.
     Raises ValueError for a limit that has no period, ZoneInfoNotFoundError for a zone that is none.
     """
-    found = _period(name, int(now_s // _QUARTER_S), time_zone)
+    found = _period(name, quarter(now_s), time_zone)
     return found[0], found[2]
+
+
+@lru_cache(maxsize=1024)
+def day_and_month(quarter: int, time_zone: str) -> tuple[int, int, int, int]:
+    """For the scripts, of a moment's quarter(): the day as 20261130, when it ends in Unix ms, the month as 202611, and its end.
+
+    Numbers, as Lua compares these the same way everywhere, and texts by the server's locale.
+    """
+    day, _, day_ends_s = _period("tokens_per_day", quarter, time_zone)
+    month, _, month_ends_s = _period("tokens_per_month", quarter, time_zone)
+    return int(day.replace("-", "")), round(day_ends_s * 1000), int(month.replace("-", "")), round(month_ends_s * 1000)
+
+
+def quarter(now_s: float) -> int:
+    """The quarter of an hour that a moment is in: no day of any zone begins within one."""
+    return int(now_s // _QUARTER_S)
 
 
 def period_start_s(name: str, now_s: float, time_zone: str) -> float:
     """When the period of period() began, in Unix seconds."""
-    return _period(name, int(now_s // _QUARTER_S), time_zone)[1]
+    return _period(name, quarter(now_s), time_zone)[1]
 
 
 _QUARTER_S: Final = 900  # every zone's days have begun on a quarter of an hour of UTC since 1972

@@ -42,15 +42,11 @@ class Line:
         """Encrypted connections are left to redis-py: what its socket holds decrypted, no loop can see."""
         return not url.startswith("rediss:")
 
-    def evalsha(self, *command: Any) -> Any:
-        return self._ask("EVALSHA", *command)
+    def ask(self, packed: bytes) -> Any:
+        """The reply to a command in RESP. Raises redis.RedisError.
 
-    def eval(self, *command: Any) -> Any:
-        return self._ask("EVAL", *command)
-
-    def _ask(self, *command: Any) -> Any:
-        """Once more where the connection broke, as store.connect() has it: it may have died with the server's last restart."""
-        packed = hiredis.pack_command(command)
+        Once more where the connection broke, as store.connect() has it: it may have died with the server's last restart.
+        """
         try:
             reply = self._connected().ask(packed)
         except (Disconnected, TimedOut):

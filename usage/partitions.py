@@ -11,12 +11,14 @@ sekisho:{pNN}:q:<tenant>:<subject>:<id>:<limit>:ring    hash: the buckets of a c
 sekisho:{pNN}:q:<tenant>:<subject>:<id>:live            sorted set: its reservations by the end of their leases
 """
 
+from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
 PARTITIONS: Final = 16
 
 
+@lru_cache(maxsize=8192)
 def partition(tenant_id: str) -> int:
     """The partition of a tenant, 0 to 15: for ever the same."""
     return crc32(tenant_id.encode()) % PARTITIONS
@@ -27,6 +29,7 @@ def tag(number: int) -> str:
     return f"{{p{number:02d}}}"
 
 
+@lru_cache(maxsize=PARTITIONS)
 def base(number: int) -> str:
     """What every key of a partition begins with."""
     return f"sekisho:{tag(number)}:"
@@ -36,6 +39,7 @@ def journal_key(number: int) -> str:
     return f"{base(number)}journal"
 
 
+@lru_cache(maxsize=PARTITIONS)
 def alive_key(number: int) -> str:
     """There while the counters of the partition are whole: it is missing when Redis was emptied, and on the first day."""
     return f"{base(number)}alive"

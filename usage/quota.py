@@ -5,27 +5,27 @@ Time is passed in: Unix seconds of the caller's clock. Every method raises Store
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import redis
 
-from usage.events import UsageEvent
-from usage.limits import PERIODIC, Bound, BoundLimit, period
+from usage.events import EndedCall, UsageEvent
+from usage.limits import PERIODIC, Bound, BoundLimit, day_and_month, period, quarter
 from usage.partitions import alive_key, base, journal_key, leases_key, partition, subject_key
 from usage.reservation import (
-    COUNTED,
+    NO_STATES,
     Counter,
     LimitState,
+    LimitStates,
     Progress,
     Refusal,
     Reservation,
-    event_without,
     fits_tokens,
     skeleton,
 )
-from usage.scripts import Run, Script, run, run_all
+from usage.scripts import Fixed, Run, Script, run, run_all
 from usage.store import RedisError, StoreUnavailable
 
 if TYPE_CHECKING:  # it needs gevent's loop, which only the gateway's workers have
@@ -94,20 +94,22 @@ class Quota:
         reaps: post the dead leases in its way first; not while some may be of calls that ended and were not settled yet.
         Raises CountersLost, and ValueError for a call that is settled.
         """
-        tokens, now_ms = prompt_tokens + output_tokens, _ms(now_s)
-        held = limits if isinstance(limits, tuple) else tuple(limits)
-        asked = Reservation(request_id, tenant_id, time_zone, held, prompt_tokens, tokens, cost_nano, meta, (), now_s + LEASE_S)
-        status, *numbers = run(self._line, _RESERVE, _reserve_run(asked, asked.limits, now_ms, reaps=reaps))
+        tokens, now_ms, held = prompt_tokens + output_tokens, _ms(now_s), Bound.of(limits)
+        asked = Reservation(
+            request_id, tenant_id, time_zone, held, prompt_tokens, tokens, cost_nano, meta, NO_STATES, now_s + LEASE_S
+        )
+        status, *numbers = run(self._line, _RESERVE, _reserve_run(asked, held, now_ms, reaps=reaps))
         if status < 0:
             raise CountersLost("the counters of the partition are not restored yet")
         if status == _SETTLED:
             raise ValueError("the call is settled")
-        states = _states(asked.limits, numbers, now_ms, stride=4)
+        states = _states(held, numbers, now_ms, stride=4)
         if status == _ADMITTED:
-            return replace(asked, states=states)
+            asked.states = states
+            return asked
         return _refusal(states, numbers[3::4], now_ms, asked)
 
-    def settle(self, reservation: Reservation | None, event: UsageEvent, *, now_s: float) -> bool:
+    def settle(self, reservation: Reservation | None, event: EndedCall, *, now_s: float) -> bool:
         """Count what the call used, end what it holds, and put its event on the journal. True: for the first time.
 
         Again is harmless, for two hours. Without `reservation` (a call without limits, or sent again later) what Redis
@@ -125,7 +127,7 @@ class Quota:
             raise CountersLost("the counters of the partition are being restored")
         return bool(done == 1)
 
-    def settle_again(self, ended: Sequence[tuple[Reservation | None, UsageEvent]], *, now_s: float) -> list[bool]:
+    def settle_again(self, ended: Sequence[tuple[Reservation | None, EndedCall]], *, now_s: float) -> list[bool]:
         """Settle many in one round trip, or two. For each: False where counters are being restored, then again in a moment."""
         now_ms = _ms(now_s)
         zones = [reservation.time_zone if reservation else "" for reservation, _ in ended]
@@ -184,7 +186,7 @@ class Quota:
         numbers = run(self._client, _STATE, _state_run(tenant_id, limits, time_zone, now_ms))
         if numbers == [-1]:
             raise CountersLost("the counters of the partition are not restored yet")
-        return list(_states(limits, numbers, now_ms, stride=3))
+        return list(_states(Bound.of(limits), numbers, now_ms, stride=3))
 
     def states(self, asked: Sequence[tuple[str, Sequence[BoundLimit], str]], *, now_s: float) -> list[list[LimitState] | None]:
         """state() of many (tenant's id, limits, time zone) in one round trip. None where counters are not restored yet."""
@@ -193,7 +195,7 @@ class Quota:
             self._client, _STATE, [_state_run(tenant_id, bound, zone, now_ms) for tenant_id, bound, zone in asked]
         )
         return [
-            None if numbers == [-1] else list(_states(bound, numbers, now_ms, stride=3))
+            None if numbers == [-1] else list(_states(Bound.of(bound), numbers, now_ms, stride=3))
             for (_, bound, _), numbers in zip(asked, answers, strict=True)
         ]
 
@@ -259,16 +261,7 @@ def _ms(now_s: float) -> int:
 
 def _periods(now_ms: int, time_zone: str) -> tuple[int, int, int, int]:
     """Day, its end, month, its end, as the scripts take them. Without a zone, which only a call without counters has, 0s."""
-    if not time_zone:
-        return 0, 0, 0, 0
-    day, day_ends_s = period("tokens_per_day", now_ms / 1000, time_zone)
-    month, month_ends_s = period("tokens_per_month", now_ms / 1000, time_zone)
-    return _number(day), _ms(day_ends_s), _number(month), _ms(month_ends_s)
-
-
-def _number(period_id: str) -> int:
-    """2026-11-30 as 20261130: Lua compares numbers the same way everywhere, texts by the server's locale."""
-    return int(period_id.replace("-", ""))
+    return day_and_month(quarter(now_ms / 1000), time_zone) if time_zone else (0, 0, 0, 0)
 
 
 def _counting_key(partition_number: int) -> str:
@@ -280,20 +273,18 @@ class _Places:
     """What the scripts are told of a call's limits: the same for each call, so put together once.
 
     keys: the counters, then the `live` sets of everyone whose limits these are. holds: one line a counter, code and key, in
-    which they find what a call holds; every subject has its line of slots. asked, forced: code, maximum and whether it
-    refuses, of each; forced: for a call that runs already.
+    which they find what a call holds; every subject has its line of slots. asked, forced: how many there are, and of each its
+    code, maximum and whether it refuses; forced: for a call that runs already.
     """
 
-    keys: tuple[str, ...]
+    keys: Fixed
     holds: bytes
-    asked: tuple[str | int, ...]
-    forced: tuple[str | int, ...]
+    asked: Fixed
+    forced: Fixed
 
 
-def _places(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
+def _places(tenant_id: str, limits: Bound) -> _Places:
     """Kept with the limits: a cache of its own would compare 18 of them, one by one, where they were read anew."""
-    if not isinstance(limits, Bound):
-        return _places_of(tenant_id, limits)
     if (known := limits.kept.get(tenant_id)) is None:
         known = limits.kept[tenant_id] = _places_of(tenant_id, limits)
     place: _Places = known
@@ -309,12 +300,12 @@ def _places_of(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
         for bound, key in zip(limits, counters, strict=True)
         if bound.limit.name != "concurrent_requests"
     ]
-    asked: list[str | int] = []
-    forced: list[str | int] = []
+    asked: list[str | int] = [len(limits)]
+    forced: list[str | int] = [len(limits)]
     for bound in limits:
         asked += (_CODES[bound.limit.name], bound.limit.max, int(bound.limit.is_enforced))
         forced += (_CODES[bound.limit.name], bound.limit.max, 0)
-    return _Places((*counters, *lives), "".join(lines).encode(), tuple(asked), tuple(forced))
+    return _Places(Fixed((*counters, *lives)), "".join(lines).encode(), Fixed(asked), Fixed(forced))
 
 
 def _counter_key(tenant_id: str, bound: BoundLimit) -> str:
@@ -330,19 +321,17 @@ def _subjects(tenant_id: str, limits: Sequence[BoundLimit]) -> list[str]:
 
 def _reserve_again(asked: Reservation, now_ms: int) -> Run:
     """Of a call that runs already. Its request is counted: when it was admitted, or by whoever restores the counters."""
-    held = tuple(bound for bound in asked.limits if bound.limit.name != "requests_per_minute")
+    held = Bound(bound for bound in asked.limits if bound.limit.name != "requests_per_minute")
     return _reserve_run(asked, held, now_ms, runs=True)
 
 
-def _reserve_run(
-    asked: Reservation, limits: Sequence[BoundLimit], now_ms: int, *, runs: bool = False, reaps: bool = False
-) -> Run:
+def _reserve_run(asked: Reservation, limits: Bound, now_ms: int, *, runs: bool = False, reaps: bool = False) -> Run:
     number = partition(asked.tenant_id)
     places, prefix = _places(asked.tenant_id, limits), base(number)
-    keys = (alive_key(number), f"{prefix}s:{asked.request_id}", *places.keys)
-    args: list[Any] = [prefix, asked.request_id, now_ms, asked.tokens, asked.cost_nano]
-    args += [*_periods(now_ms, asked.time_zone), _written(asked, places if limits else None, now_ms), len(limits)]
-    return Run(keys, [*args, *(places.forced if runs else places.asked), int(runs), int(reaps)])
+    keys = alive_key(number), f"{prefix}s:{asked.request_id}"
+    written = _written(asked, places if limits else None, now_ms)
+    about = prefix, asked.request_id, now_ms, asked.tokens, asked.cost_nano, *_periods(now_ms, asked.time_zone), written
+    return Run(keys, (*about, int(runs), int(reaps)), places.keys, places.forced if runs else places.asked)
 
 
 def _written(asked: Reservation, places: _Places | None, now_ms: int) -> bytes:
@@ -360,14 +349,14 @@ def _zone(written: bytes) -> str:
     return written.partition(b"\n")[0].rpartition(b" ")[2].decode()
 
 
-def _settle_run(reservation: Reservation | None, event: UsageEvent, now_ms: int, time_zone: str) -> Run:
+def _settle_run(reservation: Reservation | None, event: EndedCall, now_ms: int, time_zone: str) -> Run:
     number = partition(event.tenant_id)
-    args: list[Any] = [base(number), event.request_id, now_ms, *_periods(now_ms, time_zone), time_zone]
-    args += [event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.cost_nano]
-    args += [int(event.usage_source == "none"), event_without(event, COUNTED)]
-    args += [_places(reservation.tenant_id, reservation.limits).holds if reservation else ""]
-    args += [int(reservation is None and bool(event.limits) and event.usage_source != "none")]
-    return Run([alive_key(number)], args)
+    used_nothing = event.usage_source == "none"
+    about = base(number), event.request_id, now_ms, *_periods(now_ms, time_zone), time_zone
+    counted = event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.cost_nano
+    holds = _places(reservation.tenant_id, reservation.limits).holds if reservation else b""
+    holds_more = int(reservation is None and event.has_limits and not used_nothing)
+    return Run((alive_key(number),), (*about, *counted, int(used_nothing), event.uncounted_json(), holds, holds_more))
 
 
 def _state_run(tenant_id: str, limits: Sequence[BoundLimit], time_zone: str, now_ms: int) -> Run:
@@ -386,21 +375,18 @@ def _amounts(name: str, parts: Sequence[Counter], now_ms: int, time_zone: str) -
     if name in PERIODIC:
         now_id, ends_s = period(name, now_ms / 1000, time_zone)
         used = sum(part.used for part in parts if period(name, part.at_s, time_zone)[0] == now_id)
-        return [_number(now_id), _ms(ends_s), used]
+        return [int(now_id.replace("-", "")), _ms(ends_s), used]
     amounts: list[int] = []
     for part in parts:
         amounts += (_ms(part.at_s) // _WIDTHS_MS[name], part.used)
     return amounts
 
 
-def _states(limits: Sequence[BoundLimit], numbers: Sequence[int], now_ms: int, *, stride: int) -> tuple[LimitState, ...]:
-    return tuple(
-        LimitState(bound, numbers[at], numbers[at + 1], max(0, numbers[at + 2] - now_ms) / 1000)
-        for bound, at in zip(limits, range(0, len(numbers), stride), strict=True)
-    )
+def _states(limits: Bound, numbers: Sequence[int], now_ms: int, *, stride: int) -> LimitStates:
+    return LimitStates(limits, numbers[0::stride], numbers[1::stride], numbers[2::stride], now_ms)
 
 
-def _refusal(states: tuple[LimitState, ...], moments_ms: Sequence[int], now_ms: int, asked: Reservation) -> Refusal:
+def _refusal(states: LimitStates, moments_ms: Sequence[int], now_ms: int, asked: Reservation) -> Refusal:
     waits = [(state, at) for state, at in zip(states, moments_ms, strict=True) if at != 0]
     by, at = max(waits, key=lambda wait: float("inf") if wait[1] < 0 else wait[1])
     refusing = tuple(state for state, _ in waits)

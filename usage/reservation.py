@@ -1,24 +1,22 @@
 """What quota.py answers with: limits as they stand, what a call holds, why it was refused. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from itertools import chain
+from math import inf
+from typing import Final, NamedTuple, overload
 
 import orjson
 
-from usage.events import UsageEvent
-from usage.limits import CLAMPABLE, BoundLimit
+from usage.events import COUNTED, UsageEvent
+from usage.limits import CLAMPABLE, NO_LIMITS, Bound, BoundLimit
 
-# Of an event's fields, what the scripts write: they know what was posted of the call before, and how a lost one ended.
-COUNTED: Final = frozenset({"part", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano"})
+# Of an event's fields, what the scripts write of a call that was lost: they know how it ended.
 OF_THE_END: Final = frozenset({"outcome", "usage_source", "duration_ms"})
 
 
 class LimitState(NamedTuple):
-    """A limit at one moment. Slots in use are `reserved`. reset_s: until all that is used now is gone; 0 when nothing is.
-
-    A tuple, as every call makes one for each of its limits: a frozen dataclass takes four times as long.
-    """
+    """A limit at one moment. Slots in use are `reserved`. reset_s: until all that is used now is gone; 0 when nothing is."""
 
     bound: BoundLimit
     used: int
@@ -30,19 +28,77 @@ class LimitState(NamedTuple):
         return max(0, self.bound.limit.max - self.used - self.reserved)
 
 
-@dataclass(frozen=True, slots=True)
+class LimitStates(Sequence[LimitState]):
+    """How all limits of a call stand, column by column as the scripts tell it: most calls ask for less than a row of each.
+
+    used, reserved: one number a limit. reset_at_ms: see LimitState.reset_s, as moments.
+    """
+
+    __slots__ = ("_now_ms", "_reserved", "_reset_at_ms", "_used", "limits")
+
+    def __init__(
+        self, limits: Bound, used: Sequence[int], reserved: Sequence[int], reset_at_ms: Sequence[float], now_ms: float
+    ) -> None:
+        self.limits = limits
+        self._used = used
+        self._reserved = reserved
+        self._reset_at_ms = reset_at_ms
+        self._now_ms = now_ms
+
+    @overload
+    def __getitem__(self, at: int) -> LimitState: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[LimitState]: ...
+    def __getitem__(self, at: int | slice) -> LimitState | Sequence[LimitState]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        reset_s = max(0, self._reset_at_ms[at] - self._now_ms) / 1000
+        return LimitState(self.limits[at], self._used[at], self._reserved[at], reset_s)
+
+    def __len__(self) -> int:
+        return len(self.limits)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LimitStates) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # compared by tests alone
+
+    def tightest(self, places: Iterable[int]) -> LimitState | None:
+        """Of the limits at `places`, the one with the smallest share left."""
+        best, least = None, inf
+        for at in places:
+            most = self.limits[at].limit.max
+            left = (most - self._used[at] - self._reserved[at]) / most if most else 0.0
+            if left < 0:
+                left = 0.0
+            if left < least:
+                best, least = at, left
+        return None if best is None else self[best]
+
+    def json(self) -> orjson.Fragment:
+        """For a call's record: subject, name, limit, used, reserved, max, mode of each."""
+        return orjson.Fragment(self.limits.seen_json % tuple(chain.from_iterable(zip(self._used, self._reserved, strict=True))))
+
+
+NO_STATES: Final = LimitStates(NO_LIMITS, (), (), (), 0)
+
+
+@dataclass(slots=True)
 class Reservation:
-    """What a call holds. tokens: prompt and output. states: each of `limits`, this reservation counted."""
+    """What a call holds. tokens: prompt and output. states: each of `limits`, this reservation counted.
+
+    Not frozen, as every call makes one: that takes four times as long. Nobody changes it.
+    """
 
     request_id: str
     tenant_id: str
     time_zone: str
-    limits: tuple[BoundLimit, ...]
+    limits: Bound
     prompt_tokens: int
     tokens: int
     cost_nano: int
     meta: bytes = field(repr=False)
-    states: tuple[LimitState, ...]
+    states: LimitStates
     lease_ends_s: float
 
 
@@ -58,7 +114,7 @@ class Refusal:
     by: LimitState
     retry_after_s: float | None
     refusing: tuple[LimitState, ...]
-    states: tuple[LimitState, ...]
+    states: LimitStates
     fits_tokens: int
 
 
@@ -86,12 +142,7 @@ class Counter:
 
 def skeleton(event: UsageEvent) -> bytes:
     """The `meta` of a reservation, from its call's event as far as it is known: what the reaper posts if the worker dies."""
-    return event_without(event, COUNTED | OF_THE_END)
-
-
-def event_without(event: UsageEvent, names: frozenset[str]) -> bytes:
-    """The event as JSON, without the fields that a script will write."""
-    return orjson.dumps({name: value for name, value in event.to_dict().items() if name not in names})
+    return event.json_without(COUNTED | OF_THE_END)
 
 
 def fits_tokens(states: Iterable[LimitState], refusing: Iterable[LimitState], asked: Reservation) -> int:

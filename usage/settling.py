@@ -19,11 +19,11 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from usage.degraded import LocalLimiter
-from usage.events import UsageEvent
+from usage.events import EndedCall, UsageEvent
 from usage.lag import journal_lag
 from usage.limits import BoundLimit
 from usage.quota import LEASE_S, CountersLost, Quota
-from usage.reservation import LimitState, Progress, Refusal, Reservation
+from usage.reservation import NO_STATES, LimitState, Progress, Refusal, Reservation
 from usage.spool import Spool, SpoolUnavailable
 from usage.store import RedisError, StoreUnavailable
 
@@ -45,10 +45,6 @@ ALARMED: Final = "sekisho:journal:alarmed"
 ALARM_EVERY_S: Final = 60  # of all workers together
 
 _log = structlog.get_logger("usage")
-
-
-def _refuses(limits: Sequence[BoundLimit]) -> bool:
-    return any(bound.limit.mode == "enforce" for bound in limits)
 
 
 def is_resending(client: redis.Redis) -> bool:
@@ -147,7 +143,7 @@ class Settling:
         """Keep a call's lease alive until it is settled. progress: how far it is, asked every RENEW_S."""
         self._live[request_id] = progress
 
-    def settle(self, reservation: Reservation | None, event: UsageEvent) -> None:
+    def settle(self, reservation: Reservation | None, event: EndedCall) -> None:
         """Count an ended call and journal its event: now if Redis answers, else as soon as it does. Never raises.
 
         When this returns, the spool on this machine's disk has the event. A call under a limit that refuses waits until Redis
@@ -158,23 +154,23 @@ class Settling:
         if reservation is not None:
             self._local.settle(reservation, event, now_s=time.time())
         try:
-            position = self._spool.append(orjson.dumps(event.to_dict()))
+            position = self._spool.append(event.json())
         except SpoolUnavailable as error:
             position = error.position
         if self._is_out:
             self._owe(reservation)
-        elif self._waits or (reservation is not None and _refuses(reservation.limits)):
+        elif self._waits or (reservation is not None and reservation.limits.refuses):
             self._tell_or_owe(reservation, event, position)
         else:
             gevent.spawn(self._tell_or_owe, reservation, event, position)
 
-    def _tell_or_owe(self, reservation: Reservation | None, event: UsageEvent, position: int) -> None:
+    def _tell_or_owe(self, reservation: Reservation | None, event: EndedCall, position: int) -> None:
         if self._tell(reservation, event):
             self._spool.acknowledged(position)
         else:
             self._owe(reservation)
 
-    def _tell(self, reservation: Reservation | None, event: UsageEvent) -> bool:
+    def _tell(self, reservation: Reservation | None, event: EndedCall) -> bool:
         try:
             self._quota.settle(reservation, event, now_s=time.time())
         except CountersLost:  # they are being restored, which takes a moment
@@ -187,7 +183,7 @@ class Settling:
     def _owe(self, reservation: Reservation | None) -> None:
         """Remember what an ended call held, for when its event is sent again. The oldest are forgotten where there are many."""
         if reservation is not None:
-            self._owed[reservation.request_id] = replace(reservation, meta=b"", states=())
+            self._owed[reservation.request_id] = replace(reservation, meta=b"", states=NO_STATES)
             if len(self._owed) > OWED_MAX:
                 self._owed.pop(next(iter(self._owed)), None)
 

@@ -18,6 +18,7 @@ from gateway.api.fields import FIELDS, IGNORED, OWNED, PRIVILEGED, REQUIRED
 from gateway.api.messages import media_grants, without_nulls
 from gateway.config.documents import Alias, Tenant
 from gateway.exceptions import InvalidRequest
+from usage.values import light_dataclass
 
 # What a greedy answer is to vLLM: below this a temperature counts as 0 (its _SAMPLING_EPS).
 _GREEDY_TEMPERATURE: Final = 1e-5
@@ -35,7 +36,7 @@ class CacheControl:
     max_age_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class ChatRequest:
     """A valid request. What a client wrote is kept out of the repr.
 
@@ -62,7 +63,7 @@ class ChatRequest:
     ignored: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Upstream:
     """fields: for the backend, all but what the gateway sets itself (model, stream, stream_options, priority, cache_salt).
 
@@ -230,7 +231,9 @@ def _output_limit(request: ChatRequest, alias: Alias, fields: dict[str, Any]) ->
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:
-    return min((limit for limit in (one, other) if limit is not None), default=None)
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _count(stop: str | Sequence[str] | None) -> int:

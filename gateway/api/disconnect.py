@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import gevent
 
+from gateway.server.reply import READABLE
+
 _POLL_S: Final = 0.25
 _READABLE: Final = 1  # libev's EV_READ
 # include/net/tcp_states.h: the peer may still read from us in these; every other state means that it has ended.
@@ -22,25 +24,28 @@ def watch(environ: dict[str, Any], on_gone: Callable[[], None]) -> Callable[[], 
     client = environ.get("gunicorn.socket")
     if client is None:
         return lambda: None
-    return _Watch(client, on_gone).stop
+    return _Watch(client, environ.get(READABLE), on_gone).stop
 
 
 class _Watch:
     """Costs nothing but a watcher of the loop until the client says something: a greenlet that waits cost a call 5 % of its
     CPU time (2026-11)."""
 
-    __slots__ = ("_client", "_follower", "_on_gone", "_readable")
+    __slots__ = ("_client", "_follower", "_is_own", "_on_gone", "_readable")
 
-    def __init__(self, client: Any, on_gone: Callable[[], None]) -> None:
+    def __init__(self, client: Any, readable: Any, on_gone: Callable[[], None]) -> None:
+        """readable: the connection's own watcher, where it has one to lend."""
         self._client = client
         self._on_gone = on_gone
         self._follower: Any = None
-        self._readable: Any = None
-        if (descriptor := client.fileno()) < 0:
+        self._is_own = readable is None
+        self._readable = readable
+        if readable is None and (descriptor := client.fileno()) >= 0:
+            self._readable = gevent.get_hub().loop.io(descriptor, _READABLE)
+        if self._readable is None:
             self._follow()
-            return
-        self._readable = gevent.get_hub().loop.io(descriptor, _READABLE)
-        self._readable.start(self._follow)
+        else:
+            self._readable.start(self._follow)
 
     def stop(self) -> None:
         """Before the socket is closed. Once more is harmless."""
@@ -56,7 +61,8 @@ class _Watch:
     def _unwatch(self) -> None:
         if self._readable is not None:
             self._readable.stop()
-            self._readable.close()
+            if self._is_own:
+                self._readable.close()
             self._readable = None
 
 

@@ -32,9 +32,9 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
         call.patience_s = _seconds(request.META.get("HTTP_X_STAINLESS_READ_TIMEOUT"))
         lifecycle.note_call(call)
         response = get_response(request)
-        response[REQUEST_ID] = call.request_id
+        response.headers[REQUEST_ID] = call.request_id
         if call.is_metered:
-            response[QUEUE_MS] = str(call.queue_ms)
+            response.headers[QUEUE_MS] = str(call.queue_ms)
         if isinstance(response, HttpResponse):
             response["content-length"] = str(len(response.content))
         cors.add_headers(request, response, call.principal)

@@ -5,6 +5,7 @@ A large body is read, inflated and looked through in steps, with a turn of the l
 
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import gevent
@@ -147,6 +148,7 @@ def _holds_more_values_than(limit: int, body: bytes) -> bool:
     return False
 
 
+@lru_cache(maxsize=256)
 def _require_json(content_type: str) -> None:
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     if media_type != "application/json":

@@ -1,30 +1,23 @@
 """x-ratelimit-*: how much of the tightest limits is left, on every success and every 429."""
 
-from collections.abc import Iterable, Sequence
+from typing import Final
 
 from gateway.api.response_headers import RATE_KINDS, rate_limit
-from usage.limits import TOKEN_NAMES
-from usage.reservation import LimitState
+from usage.reservation import LimitStates
+
+_NAMES: Final = [tuple(rate_limit(fact, kind) for fact in ("limit", "remaining", "reset")) for kind in RATE_KINDS]
 
 
-def rate_headers(states: Sequence[LimitState]) -> dict[str, str]:
+def rate_headers(states: LimitStates) -> dict[str, str]:
     """Three headers for requests and three for tokens, each of the enforced limit with the smallest share left."""
     headers: dict[str, str] = {}
-    if not states:
-        return headers
-    requests = tightest([state for state in states if state.bound.limit.name == "requests_per_minute"])
-    tokens = tightest([state for state in states if state.bound.limit.name in TOKEN_NAMES])
-    for kind, state in zip(RATE_KINDS, (requests, tokens), strict=True):
+    for (limit, remaining, reset), places in zip(_NAMES, (states.limits.of_requests, states.limits.of_tokens), strict=True):
+        state = states.tightest(places)
         if state is not None:
-            headers[rate_limit("limit", kind)] = str(state.bound.limit.max)
-            headers[rate_limit("remaining", kind)] = str(state.remaining)
-            headers[rate_limit("reset", kind)] = duration_text(state.reset_s)
+            headers[limit] = str(state.bound.limit.max)
+            headers[remaining] = str(state.remaining)
+            headers[reset] = duration_text(state.reset_s)
     return headers
-
-
-def tightest(states: Iterable[LimitState]) -> LimitState | None:
-    enforced = (state for state in states if state.bound.limit.is_enforced)
-    return min(enforced, key=lambda state: state.remaining / max(1, state.bound.limit.max), default=None)
 
 
 def duration_text(seconds: float) -> str:

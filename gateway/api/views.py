@@ -22,7 +22,7 @@ from gateway.api.parsers import read_json_object
 from gateway.api.permissions import HasScope, require_scope
 from gateway.api.rate_headers import rate_headers
 from gateway.api.response_headers import CLAMPED, DROPPED_PARAMS
-from gateway.call import Call
+from gateway.call import Call, Timed
 from gateway.completion import complete
 from gateway.config.documents import Alias
 from gateway.exceptions import MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
@@ -65,7 +65,7 @@ class GatewayView(APIView):
 
     def perform_authentication(self, request: Request) -> None:
         call = call_of(request)
-        with call.timed("auth_us"):
+        with Timed(call, "auth_us"):
             call.principal = principal_of(request)
 
     def get_exception_handler(self) -> Any:
@@ -90,7 +90,7 @@ class ChatCompletions(GatewayView):
     def with_a_key(self, call: Call, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """As DRF's dispatch does it, without its Request, negotiation and throttles: they decide nothing here."""
         try:
-            with call.timed("auth_us"):
+            with Timed(call, "auth_us"):
                 call.principal = authenticated(request.META)
             require_scope(call.principal, self)
             return self.answer(call, call.principal, request)
@@ -107,8 +107,8 @@ class ChatCompletions(GatewayView):
         answer = complete(call, principal, wanted)
         if isinstance(answer, Relay):
             response = Answer(answer, "text/event-stream; charset=utf-8")
-            response["cache-control"] = "no-cache, no-transform"
-            response["x-accel-buffering"] = "no"
+            response.headers["cache-control"] = "no-cache, no-transform"
+            response.headers["x-accel-buffering"] = "no"
         else:
             response = Answer(answer, "application/json")
         response.headers.update(rate_headers(call.limit_states))

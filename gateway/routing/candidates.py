@@ -76,8 +76,12 @@ def fits(deployment: Deployment, facts: Facts, board: Board) -> bool:
 
 def is_out(deployment: Deployment, board: Board) -> bool:
     """Is every backend of it ejected, draining or without its model, and none on trial? True: deployment.fallback is asked."""
-    views = [board.view(member.backend) for member in deployment.members if not member.backend.is_draining]
-    return all(view.state == "ejected" or not view.serves(deployment.served_model) for view in views)
+    for member in deployment.members:
+        if not member.backend.is_draining:
+            view = board.view(member.backend)
+            if view.state != "ejected" and view.serves(deployment.served_model):
+                return False
+    return True
 
 
 def _takes_calls(view: View) -> bool:
@@ -90,10 +94,16 @@ def _context(view: View) -> float:
 
 def _fitting(deployment: Deployment, facts: Facts, board: Board) -> list[Candidate]:
     """Those with this model and a context for the prompt; where none has one, the largest: the count is only a likely one."""
-    members = [member for member in deployment.members if not member.backend.is_draining]
-    all_ = [Candidate(member, board.view(member.backend)) for member in members]
-    serving = [one for one in all_ if one.view.serves(deployment.served_model)]
-    largest = max((_context(one.view) for one in serving), default=0)
+    serving, has_room = [], True
+    for member in deployment.members:
+        if not member.backend.is_draining:
+            view = board.view(member.backend)
+            if view.serves(deployment.served_model):
+                serving.append(Candidate(member, view))
+                has_room &= facts.prompt_tokens < _context(view)
+    if has_room:
+        return serving
+    largest = max(_context(one.view) for one in serving)
     return [one for one in serving if facts.prompt_tokens < _context(one.view) or _context(one.view) == largest]
 
 
@@ -108,6 +118,8 @@ def _in_tiers(
 ) -> list[PoolMember]:
     """Best first within each tier, the lowest tier first. only_first: nobody waits for a place, so nobody asks for the rest."""
     best: list[PoolMember] = []
+    if len(usable) == 1:
+        return [usable[0].member]
     for tier in sorted({one.member.tier for one in usable}):
         within = [one for one in usable if one.member.tier == tier]
         best += best_first(within, facts, expected=expected, now_s=now_s, dice=dice)
@@ -118,8 +130,11 @@ def _in_tiers(
 
 def _on_trial(fitting: Sequence[Candidate], usable: Sequence[Candidate], board: Board) -> PoolMember | None:
     """A backend that this very call tries. One of a higher tier is left until it is needed."""
+    on_trial = [one.member for one in fitting if one.view.state == "trial"]
+    if not on_trial:
+        return None
     highest = min((one.member.tier for one in usable), default=inf)
-    due = (one.member for one in fitting if one.view.state == "trial" and one.member.tier <= highest)
+    due = (member for member in on_trial if member.tier <= highest)
     return next((member for member in due if board.take_trial(member.backend)), None)
 
 

@@ -6,11 +6,11 @@ gauges, which tell how many it runs at once and what else it has to do.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gateway.config.documents import PoolMember
 from gateway.routing.affinity import draw, place
+from usage.values import light_dataclass
 
 if TYPE_CHECKING:
     from gateway.routing.board import View
@@ -36,7 +36,7 @@ SEATS_KNOWN_S: Final = 60.0
 _FADED: Final = 0.5 ** (1 / FADES_CALLS)
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Facts:
     """prompt_tokens: the likely count. prefix_digest: affinity.beginning() of the conversation, b"" for none to keep."""
 
@@ -46,7 +46,7 @@ class Facts:
     prefix_digest: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Candidate:
     """A backend that could take the call, and how it looks now; its readiness is above 0."""
 

@@ -1,13 +1,13 @@
 """The road of a call: to which deployment it goes, and which take it over where that one cannot. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from gateway.config.documents import Alias, Deployment
+from usage.values import light_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Road:
     """deployments: all there are. alias: whose call it is. first: where it goes, for that alias and this call."""
 
@@ -26,6 +26,8 @@ class Road:
 
     def reach(self) -> tuple[Deployment, ...]:
         """All that this call may come to, the first one first."""
+        if self.where_out(self.first) is None and self.where_too_long(self.first) is None:
+            return (self.first,)
         found = {self.first.name: self.first}
         waiting = [self.first]
         for deployment in waiting:

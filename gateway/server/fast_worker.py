@@ -11,7 +11,7 @@ import gevent
 from gunicorn import util
 
 from gateway.server.plain import PlainRequest, constants, is_suited, plain_request
-from gateway.server.reply import Reply, SizedInput
+from gateway.server.reply import READABLE, Reply, SizedInput
 from gateway.server.worker import SKIP_BYTES, GatewayWorker, linger, log_fault
 from gateway.upstream.receiver import GeventReceiver
 
@@ -32,6 +32,7 @@ class FastWorker(GatewayWorker):
         """Answer plain requests. Returns what was read of one that is not; None: the connection is to be closed."""
         receiver = GeventReceiver(client)
         shared = shared | {"REMOTE_ADDR": addr[0], "REMOTE_PORT": str(addr[1]), "gunicorn.socket": client}
+        shared[READABLE] = receiver.readable
         rest = b""
         try:
             while True:

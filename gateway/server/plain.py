@@ -5,7 +5,7 @@ tests/gateway/server/test_plain.py holds them against each other.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn_h1c import parse_request_fast
 
 from gateway.server.strictness import is_host
+from usage.values import light_dataclass
 
 # Below every limit that deploy/gunicorn/gateway.py sets for one line; what is longer may yet be well-formed.
 HEAD_MAX_BYTES: Final = 8000
@@ -26,7 +27,7 @@ _JUDGED: Final = frozenset({"HTTP_EXPECT", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRA
 _is_host = lru_cache(maxsize=256)(is_host)
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class PlainRequest:
     """environ: all but the client, the socket and the input. head_bytes: with the blank line. body_bytes: Content-Length."""
 

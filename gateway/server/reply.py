@@ -9,6 +9,8 @@ from typing import Any, Final
 import gevent
 from gunicorn.util import http_date
 
+# In the environ: the watcher of the loop that tells when the client says something. Idle while its request is answered.
+READABLE: Final = "sekisho.readable"
 # Largest single read of a body, as gunicorn's own.
 READ_MAX_BYTES: Final = 1024 * 1024
 _NO_BODY: Final = ("204", "304")

@@ -26,10 +26,13 @@ def read_answer(body: bytes) -> dict[str, Any]:
     if answer.get("error") is not None:
         raise ErrorBody
     choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
+    if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("an answer without choices")
-    if any(choice.get("finish_reason") == "abort" for choice in choices):
-        raise GenerationAborted
+    for choice in choices:
+        if not isinstance(choice, dict):
+            raise MalformedAnswer("a choice that is not an object")
+        if choice.get("finish_reason") == "abort":
+            raise GenerationAborted
     return answer
 
 

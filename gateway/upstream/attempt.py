@@ -140,7 +140,7 @@ class Attempt:
         elif is_its_fault and ending in _FAILURES:
             board.note_failure(self.backend, _FAILURES[ending])
         board.note_end(self.backend)
-        metrics.of(metrics.ATTEMPTS, self.backend.name, ending).inc()
+        metrics.count(metrics.of(metrics.ATTEMPTS, self.backend.name, ending))
 
 
 def _fault(answer: UpstreamResponse, deadline: float) -> UpstreamError:

@@ -57,7 +57,7 @@ class Cancellation:
 class UpstreamResponse:
     """An answer whose head has come. Must be closed, once or more."""
 
-    __slots__ = ("_cancellation", "_connection", "_head", "_is_closed", "_pool")
+    __slots__ = ("_cancellation", "_connection", "_head", "_is_closed", "_pool", "read_some")
 
     def __init__(self, head: ResponseHead, connection: Connection, cancellation: Cancellation, pool: "BackendPool") -> None:
         self._head = head
@@ -65,6 +65,7 @@ class UpstreamResponse:
         self._cancellation = cancellation
         self._pool = pool
         self._is_closed = False
+        self.read_some = connection.read_some  # not a method of its own: it is called for each event
 
     @property
     def status(self) -> int:
@@ -78,10 +79,6 @@ class UpstreamResponse:
     @property
     def is_event_stream(self) -> bool:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
-
-    def read_some(self, timeout_s: float) -> bytes:
-        """As Connection.read_some."""
-        return self._connection.read_some(timeout_s)
 
     def read_all(self, max_bytes: int, deadline: float) -> bytes:
         """The whole body. Raises UpstreamGarbage above max_bytes, UpstreamSilence at the deadline, and as read_some."""

@@ -80,7 +80,9 @@ class Connection:
         self._head = self._body = None
         try:
             self._sock.settimeout(_time_left(deadline - monotonic()))
-            self._sock.sendall(request)
+            sent = self._sock.send(request)  # mostly all of it; gevent's sendall sets up a view and a clock first
+            if sent < len(request):
+                self._sock.sendall(request[sent:])
         except TimeoutError:
             raise UpstreamSilence("the request was not taken in time") from None
         except OSError as error:

@@ -1,17 +1,19 @@
 """HTTP/1.1 as a client reads it (RFC 9112): heads, and bodies out of their framing. Pure; bytes in, bytes out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from gateway.upstream.errors import UpstreamGarbage
+from usage.values import light_dataclass
 
 HEAD_MAX_BYTES: Final = 64 * 1024
 _CHUNK_LINE_MAX_BYTES: Final = 8 * 1024
+_SIZE_MAX_DIGITS: Final = 16
 _VERSION: Final = b"HTTP/1."
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class ResponseHead:
     """status: 200 to 599. headers: by lower-case name; several of one name joined by a comma."""
 
@@ -135,6 +137,12 @@ class ChunkedBody:
     def feed(self, data: bytes) -> bytes:
         if self._rest:
             data, self._rest = self._rest + data, b""
+        elif not self._left and not self._in_trailer:  # one whole chunk a read, as of a paced stream: nothing is left over
+            line_end = data.find(b"\r\n", 0, _SIZE_MAX_DIGITS)
+            if line_end > 0 and (size := _chunk_bytes(data[:line_end])):
+                end = line_end + 2 + size
+                if len(data) == end + 2 and data.endswith(b"\r\n"):
+                    return data[line_end + 2 : end]
         parts: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.is_complete:
@@ -178,10 +186,9 @@ class ChunkedBody:
                 raise UpstreamGarbage("a trailer without end")
             self.is_complete = not line
             return
-        digits = line.partition(b";")[0].rstrip(b" \t") if b";" in line else line
-        if not digits or len(digits) > 16 or digits.translate(None, b"0123456789abcdefABCDEF"):
+        chunk_bytes = _chunk_bytes(line.partition(b";")[0].rstrip(b" \t") if b";" in line else line)
+        if chunk_bytes is None:
             raise UpstreamGarbage("no chunk size")
-        chunk_bytes = int(digits, 16)
         self._left = chunk_bytes + 2 if chunk_bytes else 0
         self._in_trailer = not chunk_bytes
 
@@ -189,3 +196,11 @@ class ChunkedBody:
         if len(rest) > _CHUNK_LINE_MAX_BYTES:
             raise UpstreamGarbage("a chunk line without end")
         self._rest = rest
+
+
+@lru_cache(maxsize=4096)
+def _chunk_bytes(digits: bytes) -> int | None:
+    """The size a chunk states; None where that is no number. Kept, as the events of a stream are of few sizes."""
+    if not digits or len(digits) > _SIZE_MAX_DIGITS or digits.translate(None, b"0123456789abcdefABCDEF"):
+        return None
+    return int(digits, 16)

@@ -3,7 +3,6 @@
 vLLM's running usage counts per choice, its final usage for all choices (vllm/entrypoints/openai/chat_completion/serving.py).
 """
 
-from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
 import orjson
@@ -11,13 +10,14 @@ import orjson
 from gateway.upstream.errors import UpstreamError
 from gateway.upstream.sse import event_data
 from usage.events import UsageSource
+from usage.values import light_dataclass
 
 # More than any model holds in one context: a count above it is a fault, and must not eat up a quota.
 CEILING_TOKENS: Final = 100_000_000
 _FIRST_CHOICE: Final = b'"choices":[{"index":'
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Usage:
     """Tokens of one call. cached_tokens are among the prompt_tokens. source: whose count, see usage.events."""
 
@@ -128,6 +128,8 @@ def _usage_of(event: bytes) -> object:
 
 
 def _body_of(event: bytes) -> dict[str, Any]:
+    if not event:
+        return {}
     try:
         body = orjson.loads(event_data(event) or b"")
     except (orjson.JSONDecodeError, UpstreamError):

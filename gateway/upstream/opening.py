@@ -5,7 +5,7 @@ Where no backend of a deployment can answer, the one that takes over is asked, i
 
 from collections import defaultdict
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from time import monotonic
 from typing import Final, NoReturn, TypeVar
@@ -32,6 +32,7 @@ from gateway.upstream.errors import (
     UpstreamStalled,
 )
 from gateway.upstream.retry_budget import RetryBudget
+from usage.values import light_dataclass
 
 MAX_TRIES: Final = 3  # of one deployment, each at another backend
 
@@ -39,7 +40,7 @@ _budgets: Final[defaultdict[str, RetryBudget]] = defaultdict(RetryBudget)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass
 class Asked:
     """What is asked, wherever it is answered. tokens: what it may use in all. max_tokens: of one choice; None: not said.
 
@@ -132,7 +133,8 @@ def _heir_unasked(asked: Asked, deployment: Deployment) -> Deployment | None:
     """Who takes over where it is known beforehand that `deployment` cannot answer."""
     if is_out(deployment, board):
         return asked.road.where_out(deployment)
-    return None if asked.fits(deployment) else asked.road.where_too_long(deployment)
+    heir = asked.road.where_too_long(deployment)
+    return None if heir is None or asked.fits(deployment) else heir
 
 
 def _heir(asked: Asked, deployment: Deployment, failure: GatewayError) -> Deployment | None:

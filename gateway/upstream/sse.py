@@ -115,9 +115,11 @@ class EventRewriter:
         if not event.startswith(self._head) and not self._learn_head(event):
             return self._rebuild(event)
         # Behind the choices stands a flat usage and nothing else: no key is left that must be hidden.
+        if event.endswith(_END_OF_CHOICES):
+            if self._ends_with_choices(event):
+                return _CONTENT, self._shown_head + event[self._head_bytes :] + BLANK_LINE
+            return self._rebuild(event)
         choices, found, usage = event.rpartition(_USAGE_AFTER_CHOICES)
-        if not found and self._ends_with_choices(event):
-            return _CONTENT, self._shown_head + event[self._head_bytes :] + BLANK_LINE
         if not found or usage.find(b"}") != len(usage) - 2:
             return self._rebuild(event)
         if choices.rfind(_UNFINISHED) < 0 and _ABORTED in choices:
@@ -131,7 +133,7 @@ class EventRewriter:
 
         A list of objects that another key follows, be it of tool calls, is left to the parse path.
         """
-        if not event.endswith(_END_OF_CHOICES) or b"\n" in event or b"\r" in event or _ABORTED in event:
+        if b"\n" in event or b"\r" in event or _ABORTED in event:
             return False
         return event.find(_KEY_AFTER_LIST, self._head_bytes) < 0
 

@@ -313,7 +313,8 @@ def test_health_answers_as_vllms_does(stand: Stand) -> None:
 
 def test_metrics_count_calls_and_are_for_operators_alone(stand: Stand, fresh_gateway: Any) -> None:
     assert stand.post().status_code == 200
-    text = requests.get(f"{stand.gateway.url}/metrics", timeout=30).text
-    assert 'sekisho_calls_total{alias="general",outcome="completed",status="200",tenant="acme"}' in text
+    counted = 'sekisho_calls_total{alias="general",outcome="completed",status="200",tenant="acme"}'
+    # A worker tells the others some times a second.
+    stand.until(lambda: counted in requests.get(f"{stand.gateway.url}/metrics", timeout=30).text, "the call is not counted")
     closed = fresh_gateway(SEKISHO_OPERATOR_NETWORKS="192.0.2.0/24")
     assert requests.get(f"{closed.url}/metrics", timeout=30).status_code == 404

@@ -1,23 +1,33 @@
 """What a call's record says of its content policies."""
 
+from dataclasses import fields
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.call import DECISIONS_MAX, Call, decisions_told
+from gateway.config.documents import Price
 from gateway.policy.decisions import Decision
 from gateway.principal import Principal
+from gateway.upstream.metering import Usage
 from tests.gateway.policy.test_judge import ASKER
-from usage.events import UsageEvent
+from usage.events import EndedCall, UsageEvent
+from usage.limits import Bound, BoundLimit, Limit
+from usage.reservation import LimitStates, skeleton
 
 
 def decision(action: str, rule: str = "1") -> Decision:
     return Decision("no-secrets", 2, rule, "keywords", action, "input.user", 3, 9)
 
 
+def read(event: EndedCall) -> UsageEvent:
+    return UsageEvent.from_dict(orjson.loads(event.json()))
+
+
 def ended(*decisions: Decision, principal: Principal = ASKER, **end: Any) -> UsageEvent:
     events: list[UsageEvent] = []
-    call = Call(client_request_id=None, max_s=30, record=lambda _held, event: events.append(event))
+    call = Call(client_request_id=None, max_s=30, record=lambda _held, event: events.append(read(event)))
     call.principal, call.is_metered = principal, True
     call.decisions += decisions
     call.end(**({"status": 200, "outcome": "completed"} | end))
@@ -46,3 +56,40 @@ def test_an_answer_that_was_blocked_counts_as_blocked(action: str, code: str | N
 def test_a_failure_keeps_its_own_code() -> None:
     failed = ended(decision("block"), status=200, outcome="failed", error_code="upstream_cut")
     assert (failed.outcome, failed.error_code) == ("failed", "upstream_cut")
+
+
+def test_what_a_call_writes_is_an_event_in_every_field() -> None:
+    """The gateway writes JSON at once: it must be what a UsageEvent of it would be written as."""
+    limits = Bound(
+        [BoundLimit("key", "100%d", Limit("tokens_per_day", 90)), BoundLimit("alias", "a", Limit("requests_per_minute", 5))]
+    )
+    written: list[EndedCall] = []
+    call = Call(client_request_id="theirs", max_s=30, record=lambda _held, event: written.append(event))
+    call.principal, call.is_metered, call.alias, call.deployment, call.backend = ASKER, True, "general", "d", "gpu-1"
+    call.metadata, call.end_user, call.first_token_ms, call.price = {"team": "search"}, "u1", 12, Price(1, 2, 3)
+    call.auth_us, call.policy_us, call.admission_us = 1, 2, 3
+    call.decisions.append(decision("flag"))
+    call.limit_states = LimitStates(limits, [7, 1], [3, 0], [0, 0], 0)
+    skeleton_ = call.skeleton()
+    call.end(status=200, outcome="completed", usage=Usage(10, 4, 20, "backend"), error_code="odd")
+    event = read(written[0])
+    assert event.to_dict() == orjson.loads(written[0].json())
+    assert set(event.to_dict()) == {one.name for one in fields(UsageEvent)}
+    assert event.limits == [
+        {"subject": "key", "name": "100%d", "limit": "tokens_per_day", "used": 7, "reserved": 3, "max": 90, "mode": "enforce"},
+        {
+            "subject": "alias",
+            "name": "a",
+            "limit": "requests_per_minute",
+            "used": 1,
+            "reserved": 0,
+            "max": 5,
+            "mode": "enforce",
+        },
+    ]
+    assert orjson.loads(written[0].uncounted_json()) == orjson.loads(event.uncounted_json())
+    asked = ("request_id", "tenant_id", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano", "usage_source")
+    assert [getattr(written[0], name) for name in asked] == [getattr(event, name) for name in asked]
+    assert written[0].has_limits == event.has_limits
+    told = orjson.loads(skeleton_)
+    assert set(told) == set(orjson.loads(skeleton(event))) - {"error_code"}

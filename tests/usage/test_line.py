@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
@@ -15,6 +16,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from portal import embedded
 from usage.line import Line
+from usage.scripts import Run
 from usage.store import TIMEOUT_S, RedisError, connect
 
 ECHO = "return ARGV[1]"
@@ -36,12 +38,16 @@ def line(server: list[embedded.Store]) -> Line:
     return Line(connect(server[0].url), timeout_s=20)  # a slow machine is no frozen server
 
 
+def evaluate(line: Line, script: str, *args: str) -> Any:
+    return line.ask(Run((), args).packed("EVAL", script))
+
+
 def first_reply(line: Line, text: str) -> bytes:
     """As soon as the server answers again."""
     until_s = time.monotonic() + 60
     while time.monotonic() < until_s:
         with suppress(RedisError):
-            return bytes(line.eval(ECHO, 0, text))
+            return bytes(evaluate(line, ECHO, text))
         gevent.sleep(0.05)
     pytest.fail("the server is never back")
 
@@ -49,38 +55,38 @@ def first_reply(line: Line, text: str) -> bytes:
 def test_each_of_many_at_once_gets_its_own_reply(line: Line) -> None:
     dice = random.Random(5)
     texts = [str(number).encode() * dice.choice([1, 100, 20_000]) for number in range(300)]
-    asked = [gevent.spawn(line.eval, ECHO, 0, text) for text in texts]
+    asked = [gevent.spawn(evaluate, line, ECHO, text) for text in texts]
     gevent.joinall(asked, raise_error=True)
     assert [one.value for one in asked] == texts
 
 
 def test_commands_of_one_turn_share_one_connection(line: Line, server: list[embedded.Store]) -> None:
-    gevent.joinall([gevent.spawn(line.eval, ECHO, 0, "x") for _ in range(50)], raise_error=True)
+    gevent.joinall([gevent.spawn(evaluate, line, ECHO, "x") for _ in range(50)], raise_error=True)
     with redis.Redis.from_url(server[0].url) as client:
         assert len(client.client_list()) == 2  # and this one's
 
 
 def test_errors_of_the_server_are_redis_pys_and_end_nothing(line: Line) -> None:
     with pytest.raises(NoScriptError):
-        line.evalsha("0" * 40, 0)
+        line.ask(Run((), ()).packed("EVALSHA", "0" * 40))
     with pytest.raises(ResponseError, match="boom"):
-        line.eval("return redis.error_reply('boom')", 0)
-    assert line.eval(ECHO, 0, "still there") == b"still there"
+        evaluate(line, "return redis.error_reply('boom')")
+    assert evaluate(line, ECHO, "still there") == b"still there"
 
 
 def test_it_asks_the_database_of_its_url(server: list[embedded.Store]) -> None:
     url = server[0].url.replace("db=0", "db=3")
-    Line(connect(url)).eval("redis.call('SET', 'here', 1)", 0)
+    evaluate(Line(connect(url)), "redis.call('SET', 'here', 1)")
     assert redis.Redis.from_url(url).get("here") == b"1"
     assert redis.Redis.from_url(server[0].url).get("here") is None
 
 
 def test_a_frozen_server_is_told_to_all_in_time_and_forgotten_when_it_thaws(server: list[embedded.Store]) -> None:
     line = Line(connect(server[0].url))
-    assert line.eval(ECHO, 0, "before") == b"before"
+    assert evaluate(line, ECHO, "before") == b"before"
     os.kill(server[0].process.pid, signal.SIGSTOP)
     began_s = time.monotonic()
-    asked = [gevent.spawn(line.eval, ECHO, 0, str(number)) for number in range(50)]
+    asked = [gevent.spawn(evaluate, line, ECHO, str(number)) for number in range(50)]
     gevent.joinall(asked)
     assert time.monotonic() - began_s < 40 * TIMEOUT_S  # an upper guard: two time-outs, not fifty
     assert all(isinstance(one.exception, RedisError) for one in asked)
@@ -91,23 +97,23 @@ def test_a_frozen_server_is_told_to_all_in_time_and_forgotten_when_it_thaws(serv
 def test_a_late_reply_is_nobodys(server: list[embedded.Store]) -> None:
     hasty = Line(connect(server[0].url), timeout_s=0.02)
     with pytest.raises(RedisError):
-        hasty.eval(SLOW, 0, "late")
+        evaluate(hasty, SLOW, "late")
     assert first_reply(hasty, "mine") == b"mine"
 
 
 def test_it_connects_again_to_a_server_that_was_restarted(line: Line, server: list[embedded.Store], tmp_path: Path) -> None:
-    assert line.eval(ECHO, 0, "before") == b"before"
+    assert evaluate(line, ECHO, "before") == b"before"
     server[0].stop()
     with pytest.raises(RedisError):
-        line.eval(ECHO, 0, "nobody there")
+        evaluate(line, ECHO, "nobody there")
     server.append(embedded.start_valkey(tmp_path, durable=False))
-    assert line.eval(ECHO, 0, "after") == b"after"
+    assert evaluate(line, ECHO, "after") == b"after"
 
 
 def test_one_who_no_longer_waits_shifts_no_replies(line: Line) -> None:
-    gone = gevent.spawn(line.eval, ECHO, 0, "gone")
-    stays = gevent.spawn(line.eval, ECHO, 0, "stays")
+    gone = gevent.spawn(evaluate, line, ECHO, "gone")
+    stays = gevent.spawn(evaluate, line, ECHO, "stays")
     gevent.sleep(0)
     gone.kill()
     assert stays.get() == b"stays"
-    assert line.eval(ECHO, 0, "next") == b"next"
+    assert evaluate(line, ECHO, "next") == b"next"

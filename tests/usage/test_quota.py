@@ -15,10 +15,10 @@ from portal import embedded
 from tests.usage.quota_calls import ACME, KEY, NOW_S, TOKYO, admitted, ask, event, limit, refused, whole_quota
 from tests.usage.quota_model import PRICE, cost_nano
 from usage.events import UsageEvent
-from usage.limits import MAX, BoundLimit
+from usage.limits import MAX, Bound, BoundLimit
 from usage.partitions import alive_key, base, journal_key, partition
 from usage.quota import LEASE_S, CountersLost, Progress, Quota
-from usage.reservation import Counter, Refusal, Reservation, skeleton
+from usage.reservation import NO_STATES, Counter, Refusal, Reservation, skeleton
 from usage.store import StoreUnavailable, connect
 
 NUMBER = partition(ACME)
@@ -598,7 +598,7 @@ def test_live_calls_are_held_before_the_counters_are_restored(quota: Quota, valk
 def test_a_call_that_redis_did_not_admit_is_held_unchecked_and_counted_once(quota: Quota) -> None:
     limits = (limit("tokens_per_hour", 10), limit("requests_per_minute", 1), limit("concurrent_requests", 1))
     admitted(ask(quota, "one", (limit("concurrent_requests", 2),)))
-    asked = Reservation("two", ACME, TOKYO, limits, 100, 600, 0, skeleton(event("two")), (), NOW_S + LEASE_S)
+    asked = Reservation("two", ACME, TOKYO, Bound(limits), 100, 600, 0, skeleton(event("two")), NO_STATES, NOW_S + LEASE_S)
     for _ in range(2):
         quota.hold(asked, now_s=NOW_S)
     assert standing(quota, limits, NOW_S) == [(0, 600), (1, 0), (0, 2)]
@@ -609,7 +609,7 @@ def test_a_call_that_redis_did_not_admit_is_held_unchecked_and_counted_once(quot
 @pytest.mark.parametrize(("age_s", "requests"), [(0, 1), (60, 1), (61, 0)])
 def test_the_request_of_a_call_that_ended_without_redis_counts_when_it_began(quota: Quota, age_s: int, requests: int) -> None:
     limits = (limit("tokens_per_hour", 1000), limit("requests_per_minute", 9))
-    asked = Reservation("one", ACME, TOKYO, limits, 100, 600, 0, b"", (), 0)
+    asked = Reservation("one", ACME, TOKYO, Bound(limits), 100, 600, 0, b"", NO_STATES, 0)
     assert quota.settle(asked, event("one", 90, 50, created_s=NOW_S - age_s), now_s=NOW_S)
     assert standing(quota, limits, NOW_S) == [(140, 0), (requests, 0)]
     assert standing(quota, limits, NOW_S + 61 - age_s) == [(140, 0), (0, 0)]

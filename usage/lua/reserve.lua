@@ -1,14 +1,14 @@
 -- Hold a call's amounts in every counter, or in none. Dead leases of its subjects are posted first, where that is asked for.
 -- KEYS: alive, the call's settlement, one counter a limit, one `live` set a subject.
--- ARGV: base, request id, now ms, tokens, cost, day, its end, month, its end, the call as read_reservation reads it, number
---   of limits, for each limit: code, maximum, 1 when it is enforced; 1 when the call runs already, whatever may be gone; 1 when
---   dead leases are to be posted.
+-- ARGV: base, request id, now ms, tokens, cost, day, its end, month, its end, the call as read_reservation reads it, 1 when
+--   the call runs already, whatever may be gone; 1 when dead leases are to be posted; number of limits, for each limit: code,
+--   maximum, 1 when it is enforced.
 -- Returns {-1}: the counters are gone. {2}: settled before. Else {1 or 0: admitted or not} and for each limit used, reserved,
 --   resets at ms, and 0 or when this call would fit it (ms; -1: never).
 
 local base, id, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local periods = {tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])}
-local limits = tonumber(ARGV[11])
+local limits = tonumber(ARGV[13])
 local first_live = limits + 3
 
 local function amount(code)
@@ -80,7 +80,7 @@ local function fits_at(c, asked, limit)
   return first or last
 end
 
-if KEYS[first_live] and ARGV[13 + 3 * limits] == '1' and call('ZCOUNT', base .. 'leases', '-inf', now) > 0 then
+if KEYS[first_live] and ARGV[12] == '1' and call('ZCOUNT', base .. 'leases', '-inf', now) > 0 then
   local _, reap = posting()
   for i = first_live, #KEYS do
     for _, dead in ipairs(call('ZRANGE', KEYS[i], '-inf', now, 'BYSCORE', 'LIMIT', 0, LEASES_MAX)) do
@@ -90,14 +90,14 @@ if KEYS[first_live] and ARGV[13 + 3 * limits] == '1' and call('ZCOUNT', base .. 
 end
 
 local values = call('MGET', unpack(KEYS, 1, first_live - 1))
-if limits > 0 and not values[1] and ARGV[12 + 3 * limits] == '0' then return {-1} end
+if limits > 0 and not values[1] and ARGV[11] == '0' then return {-1} end
 if values[2] == 'settled' then return {2} end
 
 local counters, is_admitted = {}, true
 for i = 1, limits do
-  local code, limit = ARGV[9 + 3 * i], tonumber(ARGV[10 + 3 * i])
+  local code, limit = ARGV[11 + 3 * i], tonumber(ARGV[12 + 3 * i])
   local c = counter(code, KEYS[2 + i], values[2 + i], now, periods)
-  if c.used + c.reserved + amount(code) > limit and ARGV[11 + 3 * i] == '1' then is_admitted = false end
+  if c.used + c.reserved + amount(code) > limit and ARGV[13 + 3 * i] == '1' then is_admitted = false end
   counters[i] = c
 end
 
@@ -120,9 +120,9 @@ end
 
 local reply = {is_admitted and 1 or 0}
 for i, c in ipairs(counters) do
-  local is_asked = not is_admitted and ARGV[11 + 3 * i] == '1'
+  local is_asked = not is_admitted and ARGV[13 + 3 * i] == '1'
   local at = 4 * i - 2
   reply[at], reply[at + 1], reply[at + 2] = c.used, c.reserved, resets(c, now)
-  reply[at + 3] = is_asked and fits_at(c, amount(c.code), tonumber(ARGV[10 + 3 * i])) or 0
+  reply[at + 3] = is_asked and fits_at(c, amount(c.code), tonumber(ARGV[12 + 3 * i])) or 0
 end
 return reply

@@ -9,6 +9,7 @@ import pytest
 from gateway import exceptions
 from gateway.api import errors
 from gateway.exceptions import GatewayError
+from usage.reservation import NO_STATES
 
 ALIAS = "general"
 ROWS: list[tuple[GatewayError, int, str, str, str]] = [
@@ -51,7 +52,7 @@ IDS = [row[3] for row in ROWS]
 
 def answer(error: GatewayError, dialect: str | None) -> Any:
     principal = SimpleNamespace(error_dialect=dialect) if dialect else None
-    request = SimpleNamespace(call=SimpleNamespace(principal=principal, error=None, limit_states=()), META={})
+    request = SimpleNamespace(call=SimpleNamespace(principal=principal, error=None, limit_states=NO_STATES), META={})
     response = errors.render(error, request)
     assert request.call.error is error
     return response

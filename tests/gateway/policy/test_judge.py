@@ -92,7 +92,7 @@ def test_any_failure_ends_its_call_and_is_told(error: Exception, status: int, ou
     def complete(*_: object) -> bytes:
         raise error
 
-    asking = call(lambda _held, event: events.append(event))
+    asking = call(lambda _held, event: events.append(UsageEvent.from_dict(orjson.loads(event.json()))))
     [decision] = ask_judges(asking, ASKER, [source(on_failure="open")], SAID, complete=complete)
     assert (decision.action, decision.is_failure) == ("flag", True)
     assert [(event.status, event.outcome, event.client_request_id) for event in events] == [
