@@ -3,6 +3,7 @@ from gevent import monkey
 monkey.patch_all()  # before anything else is imported: patched late, every request failed
 
 # The gateway's server: `python -m gunicorn -c deploy/gunicorn/gateway.py`, from the checkout.
+import gc  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
 from importlib import import_module  # noqa: E402
@@ -57,6 +58,13 @@ def on_starting(server: Any) -> None:
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """The collector of garbage writes to each object that it looks at, and each page it writes to is a worker's own from then
+    on: what was loaded until now it leaves alone. A worker took 19 MB more without it (2026-11)."""
+    gc.collect()
+    gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:
