@@ -15,7 +15,7 @@ from tests.bench.callers import Calls, call_on, chat, pinned
 from tests.bench.stand import KEY, SPENT_KEY, standing
 from tests.simulator import simulator
 
-HAMMERS, CALLERS, SECONDS, ROUNDS = 64, 4, 4.0, 1
+HAMMERS, CALLERS, SECONDS, ROUNDS = 64, 4, 4.0, 3
 HELLO: Final[dict[str, Any]] = {"model": "mock", "messages": [{"role": "user", "content": "Hello, how are you today?"}]}
 PLAIN: Final = chat(KEY, HELLO)
 REFUSED: Final = {

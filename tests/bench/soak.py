@@ -286,11 +286,15 @@ def grown(samples: list[dict[str, float]]) -> list[str]:
 
 def left_over(stand: Stand, idle: dict[str, Any]) -> list[str]:
     """What calls have left behind that have all ended."""
+    from usage.store import connect
+
     time.sleep(35)  # a lease that nobody renews ends by then
     after = stand.sample()
     sys.stdout.write(f"at rest before and after: {idle} {after}\n")
     problems = [f"{after['leases']:.0f} leases are left"] if after["leases"] else []
-    more = {name: after[name] - idle[name] for name in ("fds", "greenlets")}
+    with connect(stand.server.url) as client:
+        kept = len(client.client_list())  # the pool keeps what a burst has opened
+    more = {"fds": after["fds"] - idle["fds"] - kept, "greenlets": after["greenlets"] - idle["greenlets"]}
     return problems + [f"{count:.0f} {name} are left" for name, count in more.items() if count > 20]
 
 
