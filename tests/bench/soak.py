@@ -93,7 +93,7 @@ class Stand:
     def sample(self) -> dict[str, float]:
         [worker] = self.gateway.workers()
         text = Path(f"/proc/{worker}/smaps_rollup").read_text()
-        memory = {name: int(re.search(rf"{name}:\s+(\d+)", text)[1]) / 1000 for name in ("Rss", "Pss")}  # type: ignore[index]
+        memory = {name: int(re.search(rf"{name}:\s+(\d+)", text)[1]) * 1024 / 1e6 for name in ("Rss", "Pss")}  # type: ignore[index]
         return {
             "rss_mb": memory["Rss"],
             "pss_mb": memory["Pss"],

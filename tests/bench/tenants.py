@@ -32,7 +32,7 @@ def call_us(gateway: Gateway) -> float:
 def pss_mb(gateway: Gateway) -> float:
     """Of master and worker; what they share is counted once."""
     texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (gateway.process.pid, *gateway.workers()))
-    return sum(int(found[1]) for text in texts if (found := re.search(r"Pss:\s+(\d+)", text))) / 1000
+    return sum(int(found[1]) for text in texts if (found := re.search(r"Pss:\s+(\d+)", text))) * 1024 / 1e6
 
 
 def main() -> None:
