@@ -1,7 +1,6 @@
 """Content policies on a call's way in: what is masked, flagged or blocked before anything is held or asked of a backend."""
 
 import threading
-import time
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +22,7 @@ from gateway.policy.rules import INPUT, Judge, Policy
 from gateway.policy.ruleset import RuleSet, compiled, kept
 from gateway.principal import Principal
 from gateway.routing.road import Road
+from gateway.server.turns import give_way
 from usage.store import StoreUnavailable
 
 _compiling: Final = threading.Lock()
@@ -51,13 +51,13 @@ def guarded(call: Call, principal: Principal, road: Road, upstream: Upstream, *,
     except PatternRefused as error:
         _log.error("policies_unusable", policies=[policy.name for policy in policies], reason=str(error))
         raise Overloaded(retry_after_s=1) from None
-    judgement = judge_request(call.rules, upstream.fields, call.masks, pause=pause)
+    judgement = judge_request(call.rules, upstream.fields, call.masks, pause=give_way)
     call.decisions += judgement.decisions
     if judgement.blocked is not None:
         raise ContentBlocked
     judges = [source for source in call.rules.whole if isinstance(source.rule, Judge) and source.rule.where & INPUT]
     if judges:
-        said = texts(judgement.fields, pause=pause)
+        said = texts(judgement.fields, pause=give_way)
         call.decisions += (verdicts := ask_judges(call, principal, judges, said, complete=complete))
         if call.is_over:
             raise ClientLeft if call.client_left else stopped()
@@ -73,8 +73,3 @@ def rules_of(policies: tuple[Policy, ...]) -> RuleSet:
     with _compiling:
         made: RuleSet = kept(policies) or gevent.get_hub().threadpool.apply(compiled, (policies,))
         return made
-
-
-def pause() -> None:
-    """Let other calls have their turn."""
-    time.sleep(0)

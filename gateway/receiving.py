@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Final
 
 from django.conf import settings
@@ -18,6 +18,7 @@ from gateway.endings import ending_of, error_of, recorded_code
 from gateway.exceptions import ClientLeft, ContentBlocked, GatewayError, UpstreamTimeout
 from gateway.policy.answer import AnswerGuard
 from gateway.policy.stream_guard import StreamGuard
+from gateway.server.turns import give_way
 from gateway.upstream.answers import read_answer, shown
 from gateway.upstream.attempt import Attempt
 from gateway.upstream.client import UpstreamResponse
@@ -142,7 +143,7 @@ def guarded(call: Call, answer: dict[str, Any]) -> bool:
     """Leave in a whole answer what the call's output rules let pass; False: nothing of it."""
     if call.rules is None or call.masks is None or not call.rules.looks_at_output:
         return True
-    guard = AnswerGuard(call.rules, call.masks, pause=partial(sleep, 0))
+    guard = AnswerGuard(call.rules, call.masks, pause=give_way)
     guard.take(answer)
     call.decisions += guard.decisions
     return not guard.is_blocked

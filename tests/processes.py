@@ -17,6 +17,8 @@ from django.conf import settings
 from django.db import connection
 
 PROJECT = Path(__file__).parent.parent
+GATEWAY = PROJECT / "deploy/gunicorn/gateway.py"
+PORTAL = PROJECT / "deploy/gunicorn/portal.py"
 START_S = 60
 
 
@@ -71,7 +73,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def gateway(folder: Path, *, workers: int = 1, redis_url: str | None = None, **environment: str) -> Iterator[Gateway]:
+def gateway(
+    folder: Path, *, workers: int = 1, redis_url: str | None = None, config: Path = GATEWAY, **environment: str
+) -> Iterator[Gateway]:
     """Run the gateway under gunicorn until the block ends; ready when its workers accept connections."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -88,7 +92,7 @@ def gateway(folder: Path, *, workers: int = 1, redis_url: str | None = None, **e
         "SEKISHO_CONNECT_MAX_S": "20",  # many tests share the machine's cores: a slow one refuses nobody
         **environment,
     }
-    running = Gateway(_gunicorn("gateway", env, log), port, log)
+    running = Gateway(_gunicorn(config, env, log), port, log)
     with _until_end(running.process, f"{running.url}/livez", log):
         yield running
 
@@ -107,7 +111,7 @@ def portal(folder: Path, **environment: str) -> Iterator[str]:
         **environment,
     }
     url = f"http://127.0.0.1:{port}"
-    with _until_end(_gunicorn("portal", env, log), f"{url}/livez", log):
+    with _until_end(_gunicorn(PORTAL, env, log), f"{url}/livez", log):
         yield url
 
 
@@ -120,8 +124,8 @@ def _database_url() -> str:
     return f"postgresql://{user}:{password}@/{name}?{urlencode(options)}"
 
 
-def _gunicorn(name: str, env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / f"deploy/gunicorn/{name}.py")]
+def _gunicorn(config: Path, env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "gunicorn", "-c", str(config)]
     with log.open("wb") as output:
         return subprocess.Popen(command, cwd=PROJECT, env=env, stdout=output, stderr=subprocess.STDOUT)
 

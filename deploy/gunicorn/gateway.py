@@ -3,8 +3,10 @@ from gevent import monkey
 monkey.patch_all()  # before anything else is imported: patched late, every request failed
 
 # The gateway's server: `python -m gunicorn -c deploy/gunicorn/gateway.py`, from the checkout.
+import gc  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
+import sys  # noqa: E402
 from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -14,10 +16,13 @@ from portal.settings import env  # noqa: E402
 # Read by prometheus_client when it is imported: one file a worker, summed by /metrics.
 os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(env.home() / "metrics"))
 
+# REST framework loads PostgreSQL's fields, and psycopg with them, where they are to be found: 6 MB that no gateway uses.
+sys.modules.setdefault("django.contrib.postgres", None)  # type: ignore[arg-type]  # None: as if it were not there
+
 # Libraries are loaded once, before the fork: workers share their memory and start in a quarter of the time. Our own code
 # is not (no preload): what holds connections or threads must be made in the worker.
 for library in (
-    *("django.core.wsgi", "django.contrib.postgres.fields", "rest_framework", "requests", "redis", "orjson", "structlog"),
+    *("django.core.wsgi", "rest_framework", "requests", "redis", "orjson", "structlog"),
     *("cryptography.fernet", "gunicorn_h1c", "prometheus_client", "uuid_utils.compat"),
 ):
     import_module(library)
@@ -57,6 +62,13 @@ def on_starting(server: Any) -> None:
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """The collector of garbage writes to each object that it looks at, and each page it writes to is a worker's own from then
+    on: what was loaded until now it leaves alone. A worker took 19 MB more without it (2026-11)."""
+    gc.collect()
+    gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -17,6 +17,7 @@ from rest_framework.request import Request
 
 from gateway.exceptions import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from gateway.server.reply import SizedInput
+from gateway.server.turns import give_way
 
 # 4,096 messages with tool calls hold 30,000. What more cost is not bytes: 20 MiB of [] kept the decoder busy for 5 s.
 MAX_VALUES: Final = 50_000
@@ -90,7 +91,7 @@ def _joined(parts: Iterable[bytes], limit: int) -> bytes:
         if total > limit:
             raise _too_large(limit)
         if kept:
-            gevent.sleep(0)
+            give_way()
         kept.append(part)
     return kept[0] if len(kept) == 1 else b"".join(kept)
 
@@ -132,7 +133,7 @@ def _holds_more_values_than(limit: int, body: bytes) -> bool:
         return False
     values, in_string, escape = 1, 0, b""
     for start in range(0, len(body), _STEP_BYTES):
-        gevent.sleep(0)
+        give_way()
         piece = escape + body[start : start + _STEP_BYTES]
         escape = b""
         if in_string and b'"' not in piece and piece[-1:] != b"\\":

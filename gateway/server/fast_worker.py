@@ -12,6 +12,7 @@ from gunicorn import util
 
 from gateway.server.plain import PlainRequest, constants, is_suited, plain_request
 from gateway.server.reply import READABLE, Reply, SizedInput
+from gateway.server.turns import give_way
 from gateway.server.worker import SKIP_BYTES, GatewayWorker, linger, log_fault
 from gateway.upstream.receiver import GeventReceiver
 
@@ -37,7 +38,7 @@ class FastWorker(GatewayWorker):
         try:
             while True:
                 if rest:
-                    gevent.sleep(0)  # whoever sends its requests all at once is not the only one to be served
+                    give_way()  # whoever sends its requests all at once is not the only one to be served
                 elif not (rest := receiver.receive(self.cfg.keepalive)):
                     return None
                 request = plain_request(rest, shared, fields_max=self.cfg.limit_request_fields)
@@ -85,4 +86,6 @@ class FastWorker(GatewayWorker):
         if body.unread_bytes:
             with gevent.Timeout(self.cfg.keepalive, TimeoutError):
                 body.read(body.unread_bytes)
+        if reply.is_refusal:
+            self.turnstile.pass_through()
         return data[end:]

@@ -6,8 +6,9 @@ from functools import lru_cache
 from io import UnsupportedOperation
 from typing import Any, Final
 
-import gevent
 from gunicorn.util import http_date
+
+from gateway.server.turns import give_way
 
 # In the environ: the watcher of the loop that tells when the client says something. Idle while its request is answered.
 READABLE: Final = "sekisho.readable"
@@ -43,7 +44,7 @@ class SizedInput:
             data = self._client.recv(min(missing, READ_MAX_BYTES))
             if not data:
                 break
-            gevent.sleep(0)  # a client that never pauses is not the only one to be served
+            give_way()  # a client that never pauses is not the only one to be served
             parts.append(data)
             missing -= len(data)
         self._length -= wanted
@@ -77,6 +78,11 @@ class Reply:
         """The application's: it calls it once, with a Content-Length or for a stream, and with no header of the connection."""
         self._head = status, headers
         return self._write
+
+    @property
+    def is_refusal(self) -> bool:
+        """Is it told that its request was wrong, and no more?"""
+        return self._head is not None and self._head[0].startswith("4")
 
     def send(self, items: Iterable[bytes]) -> None:
         """All of them, and the end. Raises what the application or the socket raises."""

@@ -35,7 +35,10 @@ def chat(model: Model, request: Request, reply: Reply) -> None:
             _serve(model, request, reply, call)
         except Refusal as refusal:
             call.status, call.finished = refusal.status, "refused"
-            reply.refuse(refusal)
+            try:
+                reply.refuse(refusal)
+            except faults.Hang:
+                _stand_still()
         except ClientGone:
             call.finished = call.finished or "disconnect"
             raise

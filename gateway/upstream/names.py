@@ -7,9 +7,11 @@ from time import monotonic
 from typing import Any, Final
 
 import gevent
+from gevent import monkey
 
 from gateway.upstream.errors import UpstreamRefused
 
+_getaddrinfo: Final = monkey.get_original("socket", "getaddrinfo")
 FRESH_S: Final = 1.0  # a name that moves is followed that soon; at most one look-up a second for each
 
 Address = tuple[Any, ...]  # as socket.connect takes it
@@ -47,7 +49,15 @@ class _Name:
 
 def look_up(host: str, port: int, *, within_s: float) -> Addresses:
     """The addresses of a host, in the order to try them: of a second ago at most, or the last known. Raises UpstreamRefused."""
-    return _resolve(host, port) if _is_address(host) else _name(host, port).addresses(within_s)
+    return _written_out(host, port) if _is_address(host) else _name(host, port).addresses(within_s)
+
+
+@lru_cache(maxsize=1024)
+def _written_out(host: str, port: int) -> Addresses:
+    """Those of an address. Nobody is asked: gevent's own getaddrinfo would send a thread, and those of 500 calls at once came
+    back after more than two seconds from under a busy loop (2026-11)."""
+    found = _getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def _resolve(host: str, port: int) -> Addresses:

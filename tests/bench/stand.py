@@ -11,8 +11,14 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from portal.settings import env
+from tests import processes
 
 MODELS = ("mock", "mock-n100-d0", "mock-n100-d10")  # the names that the load generator calls
 BIG = 10**15
@@ -25,7 +31,8 @@ RULES = [
     {"name": "mail", "kind": "detector", "detector": "email", "where": ["input", "output"], "action": "redact"},
 ]
 KEY = "bench-key-of-no-value-0123456789"  # as in sekisho.toml
-START_S = 120.0
+SPENT_KEY = "bench-key-that-has-spent-all-0123456789"  # every call of it is a 429
+START_S = 600.0  # 100,000 keys on a busy machine
 GATEWAY_STARTS_WITHIN_S = 120.0
 
 
@@ -48,6 +55,22 @@ def main(arguments: list[str]) -> int:
             return 1
         time.sleep(0.1)
     return 0
+
+
+@contextmanager
+def standing(backend_port: int, *arguments: str, **environment: str) -> Iterator[processes.Gateway]:
+    """One gateway worker over a stand of its own, for as long as the block lasts. arguments: the stand's own; its settings."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        home = folder / "home"
+        stand = [sys.executable, "-m", "tests.bench.stand", str(folder), str(backend_port), *arguments]
+        subprocess.run(stand, check=True, env=os.environ | {"SEKISHO_HOME": str(home)})
+        redis_url = env.embedded_redis_url(home)
+        with processes.gateway(folder / "gateway", redis_url=redis_url, SEKISHO_HOME=str(home), **environment) as running:
+            (folder / "gateway.pid").write_text(str(running.process.pid))
+            yield running
+        valkey = Path("/proc") / (folder / "valkey.pid").read_text()
+        processes.wait_until(lambda: not valkey.exists(), "the stores did not end")
 
 
 def hold(options: argparse.Namespace) -> None:
@@ -107,6 +130,8 @@ def configure(mock_port: int, *, has_policies: bool, tenants: int) -> None:
     key = issuing.import_key(tenant, issuing.Terms("bench"), KEY, **by)
     for holder in (tenant, key, *aliases):
         Limit.replace_all(holder, [limits.Limit(name, BIG) for name in LIMITS])
+    spent = issuing.import_key(tenant, issuing.Terms("spent"), SPENT_KEY, **by)
+    Limit.replace_all(spent, [limits.Limit("tokens_per_month", 1)])
     for number in range(tenants):
         other = Tenant(slug=f"other-{number}", name=f"Other {number}")
         other.save()

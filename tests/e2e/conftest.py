@@ -32,8 +32,21 @@ def vllm() -> Iterator[Simulator]:
         yield running
 
 
+# A mark for what must be the same whichever of its two loops the gateway serves a connection in.
+on_both_loops = pytest.mark.parametrize("loop", ["true", "false"], indirect=True, ids=["fast loop", "stock loop"])
+
+
 @pytest.fixture(scope="package")
-def gateway_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Gateway]:
+def loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of the gateways that are started meanwhile. Without the mark it is that of the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        if hasattr(request, "param"):
+            patch.setenv("SEKISHO_FAST_HTTP", request.param)
+        yield
+
+
+@pytest.fixture(scope="package")
+def gateway_process(tmp_path_factory: pytest.TempPathFactory, loop: None) -> Iterator[processes.Gateway]:
     """It ends with these tests: it writes into the Valkey database of this test process, which others count the keys of."""
     with processes.gateway(tmp_path_factory.mktemp("gateway"), workers=2) as running:
         yield running
@@ -125,7 +138,7 @@ def await_configuration(stand: Stand) -> None:
 
 
 @pytest.fixture
-def fresh_gateway(tmp_path: Path) -> Iterator[Callable[..., processes.Gateway]]:
+def fresh_gateway(tmp_path: Path, loop: None) -> Iterator[Callable[..., processes.Gateway]]:
     """Start further gateways with other settings; they end with the test."""
     from contextlib import ExitStack
 

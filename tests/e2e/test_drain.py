@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from tests import processes
-from tests.e2e.conftest import CHAT, Stand
+from tests.e2e.conftest import CHAT, Stand, on_both_loops
+
+pytestmark = on_both_loops
 
 Fresh = Callable[..., processes.Gateway]
 LONG = {"stream": True, "ignore_eos": True, "messages": [{"role": "user", "content": "[[sim tokens_per_s=50]]"}]}

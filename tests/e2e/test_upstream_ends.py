@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.models import Backend, PoolMember
-from tests.e2e.conftest import CHAT, Stand
+from tests.e2e.conftest import CHAT, Stand, on_both_loops
+
+pytestmark = on_both_loops
 
 
 def raw_stream(stand: Stand, body: dict[str, Any]) -> socket.socket:

@@ -11,7 +11,9 @@ import requests
 from accounts import issuing
 from accounts.models import Tenant
 from gateway.models import ModelAlias
-from tests.e2e.conftest import BY, CHAT, Stand
+from tests.e2e.conftest import BY, CHAT, Stand, on_both_loops
+
+pytestmark = on_both_loops
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
