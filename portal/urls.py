@@ -193,6 +193,7 @@ for address, pages, name in (
     ("new/", exports.new, "export_new"),
     ("<uuid:pk>/", exports.show, "export"),
     ("<uuid:pk>/live/", exports.live, "export_live"),
+    ("<uuid:pk>/cancel/", exports.cancel, "export_cancel"),
     ("<uuid:pk>/file/", exports.fetch, "export_file"),
 ):
     urlpatterns += [

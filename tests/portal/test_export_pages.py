@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -12,6 +12,7 @@ from unittest.mock import ANY
 import pytest
 import redis
 from celery.exceptions import Retry
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 
@@ -239,3 +240,62 @@ def test_one_file_is_made_at_a_time_and_the_next_one_waits(viewer: Client, used:
     make_export(str(second.pk))
     second.refresh_from_db()
     assert second.state == "done"
+
+
+def test_cancelled_before_the_worker_began_it_is_never_made(viewer: Client, used: None) -> None:
+    export = ask(viewer)
+    path = f"/t/acme/exports/{export.pk}/"
+    assert "Cancel the export" in page_of(viewer, path=f"{path}live/")
+    answer = viewer.post(f"{path}cancel/", follow=True)
+    text = text_of(answer.content.decode())
+    assert "The export is cancelled" in text
+    assert "Cancel the export" not in text
+    make_export(str(export.pk))
+    assert (Export.objects.get().state, ExportPart.objects.count()) == ("cancelled", 0)
+    assert "Cancelled" in text_of(page_of(viewer, path="/t/acme/exports/"))
+    told = AuditEvent.objects.get(verb="export.cancelled")
+    assert (told.target, told.after) == (f"export {export.pk}", {"subject": "usage", "kind": "csv", "rows": 0})
+    assert "there is nothing to cancel" in viewer.post(f"{path}cancel/", follow=True).content.decode()
+    assert AuditEvent.objects.filter(verb="export.cancelled").count() == 1
+
+
+def test_cancelled_in_the_making_the_worker_stops_and_no_piece_stays(
+    viewer: Client, used: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = ask(viewer, "of=usage&kind=csv&group=alias")
+    encoded, seen = exports.encoded, []
+
+    def cancelled_after_a_piece(found: exports.Source, kind: str) -> Iterator[bytes]:
+        for line in encoded(found, kind):
+            seen.append(line)
+            if ExportPart.objects.count() == 1:
+                viewer.post(f"/t/acme/exports/{export.pk}/cancel/")
+            yield line
+
+    monkeypatch.setattr(exports, "encoded", cancelled_after_a_piece)
+    make_export(str(export.pk))
+    assert (Export.objects.get().state, ExportPart.objects.count()) == ("cancelled", 0)
+    assert len(seen) < len(list(encoded(exports.source("usage", QueryDict("group=alias"), Tenant.objects.get(), NOW), "csv")))
+
+
+def test_export_is_cancelled_by_its_owner_alone(
+    signed_in: SignedIn, viewer: Client, acme_admin: User, globex_admin: User, used: None
+) -> None:
+    export = ask(viewer)
+    other, stranger = Client(), Client()
+    other.force_login(acme_admin)
+    stranger.force_login(globex_admin)
+    path = f"/t/acme/exports/{export.pk}/"
+    assert "Cancel the export" not in page_of(other, path=path)
+    assert "Only who asked for this file may cancel it" in other.post(f"{path}cancel/", follow=True).content.decode()
+    assert stranger.post(f"{path}cancel/").status_code == 404
+    assert stranger.post(f"{path}cancel/".replace("acme", "globex")).status_code == 404
+    assert Export.objects.get().state == "waiting"
+
+
+def test_what_is_done_is_not_cancelled(viewer: Client, used: None) -> None:
+    export = ask(viewer)
+    make_export(str(export.pk))
+    answer = viewer.post(f"/t/acme/exports/{export.pk}/cancel/", follow=True)
+    assert "there is nothing to cancel" in answer.content.decode()
+    assert "Download the file" in answer.content.decode()
