@@ -274,7 +274,8 @@ def _job(name: str, entry: Mapping[str, Any], told: _Told | None) -> Job:
 
 def _time_of_day(schedule: crontab) -> str:
     """Of a job that runs daily by the clock, which is that of UTC."""
-    return _("every day at %(time)s UTC") % {"time": f"{min(schedule.hour):02}:{min(schedule.minute):02}"}
+    hour, minute = min(schedule.hour), min(schedule.minute)  # type: ignore[attr-defined] # celery-types leaves both out
+    return _("every day at %(time)s UTC") % {"time": f"{hour:02}:{minute:02}"}
 
 
 def _interval(every_s: float) -> str:
