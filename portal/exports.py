@@ -31,7 +31,6 @@ from usage.reports import request_story
 from usage.rollups import zone_named
 from usage.series import how_many_rows, totals, zone_of
 
-STREAMED_MOST: Final = 50_000  # rows; a longer file is the worker's
 ROWS_MOST: Final = 2_000_000
 FILE_MOST_BYTES: Final = 1 << 30
 STORED_MOST_BYTES: Final = 2 << 30  # of all files together, compressed

@@ -108,6 +108,9 @@ PORTAL_PUBLIC_URL = env.text("SEKISHO_PORTAL_PUBLIC_URL", PORTAL_URL).rstrip("/"
 WEBHOOK_NETWORKS = env.names("SEKISHO_WEBHOOK_NETWORKS", [])
 WEBHOOK_HTTP = env.switch("SEKISHO_WEBHOOK_HTTP", False)
 
+# Rows of a file that is streamed while the person waits; a longer one is the worker's.
+EXPORT_STREAMED_MAX_ROWS = env.integer("SEKISHO_EXPORT_STREAMED_MAX_ROWS", 50_000, low=1, high=2_000_000)
+
 SESSION_COOKIE_AGE = 12 * 3600  # seconds: a working day
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = env.switch("SEKISHO_HTTPS", False)

@@ -3,6 +3,7 @@
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -111,7 +112,7 @@ def streamed_or_made(request: HttpRequest, holder: Tenant | None, subject: str, 
     found = exports.source(subject, request.GET, holder, timezone.now())
     if found is None:
         return redirect(f"{url_of(holder, subject)}?{request.GET.urlencode()}")
-    if found.count > exports.STREAMED_MOST:
+    if found.count > settings.EXPORT_STREAMED_MAX_ROWS:
         query = request.GET.copy()
         query["of"], query["kind"] = subject, kind
         return redirect(f"{url_of(holder, 'export_new')}?{query.urlencode()}")

@@ -35,9 +35,9 @@ def viewer(signed_in: SignedIn, acme_viewer: User, valkey: redis.Redis) -> Clien
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Five rows are long here, and a piece holds two or three."""
-    monkeypatch.setattr(exports, "STREAMED_MOST", 5)
+    settings.EXPORT_STREAMED_MAX_ROWS = 5
     monkeypatch.setattr(exports, "PIECE_BYTES", 500)
 
 
@@ -64,7 +64,9 @@ def body_of(answer: Any) -> str:
     return b"".join(answer.streaming_content).decode()
 
 
-def test_long_file_is_made_by_the_worker_and_holds_what_the_page_shows(viewer: Client, acme: Tenant, used: None) -> None:
+def test_long_file_is_made_by_the_worker_and_holds_what_the_page_shows(
+    viewer: Client, acme: Tenant, used: None, settings: Any
+) -> None:
     answer = viewer.get("/t/acme/usage/csv/?range=7d&group=alias")
     assert answer["location"] == "/t/acme/exports/new/?range=7d&group=alias&of=usage&kind=csv"
     assert "About 9 rows" in text_of(page_of(viewer, path=answer["location"]))
@@ -83,7 +85,7 @@ def test_long_file_is_made_by_the_worker_and_holds_what_the_page_shows(viewer: C
     text = body_of(answer)
     rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
     assert sorted(row["name"] for row in rows) == [f"'=alias-{n}" for n in range(9)]
-    exports.STREAMED_MOST = 50_000
+    settings.EXPORT_STREAMED_MAX_ROWS = 50_000
     assert body_of(viewer.get("/t/acme/usage/csv/?range=7d&group=alias")) == text
     assert list(AuditEvent.objects.order_by("sequence").values_list("verb", flat=True)) == ["export.asked", "export.fetched"]
     asked = AuditEvent.objects.get(verb="export.asked")
