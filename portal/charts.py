@@ -81,11 +81,12 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """is_minor: left out where there is no room."""
+    """is_minor: left out where there is no room. is_late: its word may not fit beside it, and stands before it then."""
 
     x: str
     label: str
     is_minor: bool
+    is_late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,12 @@ def ticks(edges: Sequence[datetime], span: Span) -> Iterator[Tick]:
     count = len(edges) - 1
     chosen = _on_the_clock(edges[:-1], span)
     for order, place in enumerate(chosen):
-        yield Tick(f"{_figure(100 * place / count)}%", moment(edges[place], span, count), is_minor=order % 2 == 1)
+        yield Tick(
+            f"{_figure(100 * place / count)}%",
+            moment(edges[place], span, count),
+            is_minor=order % 2 == 1,
+            is_late=place > 0.85 * count,
+        )
 
 
 def moment(at: datetime, span: Span, count: int) -> str:
