@@ -35,6 +35,23 @@ def watch() -> list[Alert]:
     return firing.watch(timezone.now())
 
 
+def at_once(look: Callable[[], list[Alert]], workers: int = 6) -> list[Alert]:
+    """What all of them fired together."""
+    barrier, fired = threading.Barrier(workers), []
+
+    def work() -> None:
+        barrier.wait(timeout=30)
+        fired.extend(look())
+        connection.close()
+
+    racers = [threading.Thread(target=work) for _ in range(workers)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    return fired
+
+
 def thresholds(alerts: list[Alert]) -> list[int]:
     return [alert.threshold for alert in alerts]
 
@@ -357,18 +374,7 @@ def test_many_rules_take_few_queries(acme: Tenant, use: Use, django_assert_max_n
 def test_two_workers_that_see_it_at_once_fire_once(acme: Tenant, acme_owner: User) -> None:
     rule = acme.alert_rules.get(kind="limit")
     of = Observed("limit:x", 80, "2026-11-21/1000", {"limit": "tokens_per_day"})
-    barrier, fired = threading.Barrier(6), []
-
-    def look() -> None:
-        barrier.wait(timeout=30)
-        fired.extend(firing.apply([rule], {rule.pk: [of]}, timezone.now()))
-        connection.close()
-
-    racers = [threading.Thread(target=look) for _ in range(6)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join()
+    fired = at_once(lambda: firing.apply([rule], {rule.pk: [of]}, timezone.now()))
     assert len(fired) == Alert.objects.count() == Notice.objects.count() == 1
 
 
@@ -377,18 +383,7 @@ def test_two_workers_that_see_it_end_at_once_tell_it_once(acme: Tenant, acme_own
     rule = acme.alert_rules.get(kind="error_rate")
     of = Observed("errors", 20, facts={"errors": 9, "requests": 20, "percent": 45.0, "minutes": 10})
     assert len(firing.apply([rule], {rule.pk: [of]}, timezone.now())) == 1
-    barrier = threading.Barrier(6)
-
-    def look() -> None:
-        barrier.wait(timeout=30)
-        firing.apply([rule], {rule.pk: []}, timezone.now())
-        connection.close()
-
-    racers = [threading.Thread(target=look) for _ in range(6)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join()
+    at_once(lambda: firing.apply([rule], {rule.pk: []}, timezone.now()))
     assert Notice.objects.filter(is_end=True).count() == 1
 
 
