@@ -1,6 +1,7 @@
 """Presence: each worker of the gateway tells Redis that it lives, of which release it is and how its own work stands.
 
     sekisho:gateway:workers     hash: worker -> JSON of its Presence
+    sekisho:gateway:told        when any of them last did, by the clock of Redis; outlives them all
 
 For operators alone: nothing here decides over a call. With Redis out it is not told, and the field grows old.
 """
@@ -17,6 +18,7 @@ import redis
 from usage.store import RedisError
 
 KEY: Final = "sekisho:gateway:workers"
+TOLD: Final = "sekisho:gateway:told"
 EVERY_S: Final = 5.0
 STALE_S: Final = 15.0
 GONE_S: Final = 300.0  # after which a dead worker's field is taken away
@@ -44,6 +46,7 @@ def tell(client: redis.Redis, worker: str, presence: Presence) -> None:
     pipe = client.pipeline(transaction=False)
     pipe.hset(KEY, worker, orjson.dumps(asdict(presence)))
     pipe.expire(KEY, KEPT_S)
+    pipe.set(TOLD, repr(presence.at_s))
     pipe.hgetall(KEY)
     *_, told = pipe.execute()
     gone = [name for name, body in told.items() if presence.at_s - _at_s(body) > GONE_S]
@@ -75,6 +78,18 @@ def present(client: redis.Redis, *, now_s: float) -> dict[str, Presence]:
             if abs(now_s - presence.at_s) <= STALE_S:
                 found[worker.decode()] = presence
     return found
+
+
+def told_s(client: redis.Redis) -> tuple[float, float] | None:
+    """Now, and when any worker last told of itself; None: none ever did, as far as Redis knows. Raises RedisError."""
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.get(TOLD)
+    (seconds, microseconds), told = pipe.execute()
+    try:
+        return seconds + microseconds / 1e6, float(told)
+    except (TypeError, ValueError):
+        return None
 
 
 def _at_s(body: bytes) -> float:

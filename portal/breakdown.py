@@ -1,6 +1,6 @@
 """A question about usage, answered as a page shows it: one chart, and a table of what the total is made of."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -85,7 +85,9 @@ def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", cal
     joined = {name: " · ".join(pair) if sub else pair[0] for name, pair in labels.items()}
     latencies = measure.name.startswith("first_")
     rows = buckets(asked, dimension, sub, drawn=drawn, latencies=latencies)
-    before, before_total = _before(form, tenant_ids, measure)
+    before, before_total = _before(form, tenant_ids, measure, calls)
+    urls = calls.urls(edges, measure.name) if calls else ()
+    series = _series(measure, rows, edges, drawn, joined, lambda name: _narrowed(form, calls, edges, name), urls)
     value, value_before = measure.of(total, of_s), measure.of(before_total, of_s) if before_total else None
     entries = [
         _entry(name, labels[name], found[name], form, calls, of_s, _share(measure, found[name], total, of_s), places.get(name))
@@ -93,7 +95,7 @@ def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", cal
     ]
     return Board(
         measure,
-        chart("usage", measure.label, measure, asked.span, edges, _series(measure, rows, edges, drawn, joined), before=before),
+        chart("usage", measure.label, measure, asked.span, edges, series, before=before, urls=urls),
         entries if dimension else (),
         total,
         measure.shown(value),
@@ -182,17 +184,26 @@ def values_of(measure: Measure, rows: Sequence[Row], edges: Sequence[datetime], 
 
 
 def _series(
-    measure: Measure, rows: Sequence[Row], edges: Sequence[datetime], drawn: Sequence[str], labels: dict[str, str]
+    measure: Measure,
+    rows: Sequence[Row],
+    edges: Sequence[datetime],
+    drawn: Sequence[str],
+    labels: dict[str, str],
+    urls_of: Callable[[str], Sequence[str]],
+    urls: Sequence[str],
 ) -> list[Series]:
+    """urls_of: by bucket, of the calls of one value; urls: of all of them."""
     if all(row.name == "" for row in rows) and drawn in ([], [""]):
-        return [Series(str(measure.label), values_of(measure, rows, edges, ""), 0)]
-    series = [Series(labels[name], values_of(measure, rows, edges, name), place) for place, name in enumerate(drawn)]
+        return [Series(str(measure.label), values_of(measure, rows, edges, ""), 0, urls)]
+    series = [Series(labels[n], values_of(measure, rows, edges, n), place, urls_of(n)) for place, n in enumerate(drawn)]
     if measure.is_summed and any(row.name is None and measure.of(row.sums, 1) for row in rows):
         series.append(Series(_("Other"), values_of(measure, rows, edges, None)))
     return series or [Series(str(measure.label), [None] * (len(edges) - 1), 0)]
 
 
-def _before(form: UsageFilter, tenant_ids: tuple[str, ...], measure: Measure) -> tuple[Series | None, Sums | None]:
+def _before(
+    form: UsageFilter, tenant_ids: tuple[str, ...], measure: Measure, calls: Calls | None
+) -> tuple[Series | None, Sums | None]:
     period: Period | None = form.compared
     if period is None:
         return None, None
@@ -200,7 +211,8 @@ def _before(form: UsageFilter, tenant_ids: tuple[str, ...], measure: Measure) ->
     edges = asked.edges
     rows = buckets(asked, latencies=measure.name.startswith("first_"))
     label = _("Before, from %(start)s") % {"start": whole_moment(edges[0], asked.span)}
-    return Series(label, values_of(measure, rows, edges, "")), sum((row.sums for row in rows), Sums())
+    urls = calls.urls(edges, measure.name) if calls else ()
+    return Series(label, values_of(measure, rows, edges, ""), urls=urls), sum((row.sums for row in rows), Sums())
 
 
 def _entry(
@@ -213,12 +225,27 @@ def _entry(
     share: str,
     place: int | None,
 ) -> Entry:
-    first, _sign, second = name.partition(SEPARATOR) if form.sub else (name, "", "")
-    of = {str(form.dimension): first} | ({str(form.sub): second} if form.sub else {})
-    # What has no name, and labels without a row of their own, cannot be asked of the list.
-    linked = calls if calls is not None and all(of.values()) else None
+    of = _of(form, name)
+    first, second = of[str(form.dimension)], of.get(str(form.sub), "")
+    linked = calls if _can_be_asked(of) else None
     url = linked.url(**of) if linked else ""
     return Entry(first, label[0], second, label[1], url, sums, cells(sums, of_s, linked, of), share, place)
+
+
+def _of(form: UsageFilter, name: str) -> dict[str, str]:
+    """A value as the list's filters say it."""
+    first, _sign, second = name.partition(SEPARATOR) if form.sub else (name, "", "")
+    return {str(form.dimension): first} | ({str(form.sub): second} if form.sub else {})
+
+
+def _can_be_asked(of: Mapping[str, str]) -> bool:
+    """What has no name, and labels without a row of their own, cannot be asked of the list."""
+    return all(of.values())
+
+
+def _narrowed(form: UsageFilter, calls: Calls | None, edges: Sequence[datetime], name: str) -> Sequence[str]:
+    of = _of(form, name)
+    return calls.urls(edges, form.measure, **of) if calls and _can_be_asked(of) else ()
 
 
 def _rank(measure: Measure, sums: Sums, of_s: float) -> float:

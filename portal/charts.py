@@ -15,6 +15,7 @@ from django.utils import formats
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+from portal.behind import Cell
 from portal.measures import Amount, Measure
 from usage.spans import Span
 
@@ -34,15 +35,24 @@ _GAP_BUCKETS_MOST: Final = 64  # more bars than these touch each other
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """name: as in the data; label: as people read it. place: from 0, which colour; None: the colour of what is left over."""
+    """label: as people read it. place: from 0, which colour; None: the colour of what is left over.
+
+    urls: by bucket, of the calls that a value counts; () where they are nobody's page.
+    """
 
     label: str
     values: Sequence[Amount]
     place: int | None = None
+    urls: Sequence[str] = ()
 
     @property
     def css(self) -> str:
         return "series-other" if self.place is None else f"series-{self.place + 1}"
+
+    def cell(self, measure: Measure, bucket: int) -> Cell:
+        """What has no such bucket is not known."""
+        value = self.values[bucket] if bucket < len(self.values) else None
+        return Cell(measure.shown(value), self.urls[bucket] if value and self.urls else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +81,24 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """is_minor: left out where there is no room."""
+    """is_minor: left out where there is no room. is_late: its word may not fit beside it, and stands before it then."""
 
     x: str
     label: str
     is_minor: bool
+    is_late: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """starts, ends: as the fields `from` and `to` of a filter take them. cells: as read, by series."""
+    """starts, ends: as the fields `from` and `to` of a filter take them. cells: by series."""
 
     label: str
     starts: str
     ends: str
-    cells: Sequence[str]
-    total: str
-    before: str
+    cells: Sequence[Cell]
+    total: Cell
+    before: Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +139,9 @@ def chart(
     series: Sequence[Series],
     *,
     before: Series | None = None,
+    urls: Sequence[str] = (),
 ) -> Chart:
-    """Stacked bars of what adds up, else a line each. edges: of the buckets, in the zone shown."""
+    """Stacked bars of what adds up, else a line each. edges: of the buckets, in the zone shown. urls: of their totals."""
     count = len(edges) - 1
     stacks = [sum(one.values[n] or 0 for one in series) for n in range(count)]
     highest = max(stacks) if measure.is_summed else _highest([v for one in series for v in one.values])
@@ -147,7 +159,7 @@ def chart(
         dashed=Line(path(before.values[:count], top), "before") if before else None,
         grid=[Grid(_figure(_y(value, top)), measure.short(value)) for value in scale if value],
         ticks=list(ticks(edges, span)),
-        rows=_rows(measure, span, edges, series, stacks, before),
+        rows=_rows(measure, span, edges, series, Series("", stacks, urls=urls), before),
         before=before.label if before else "",
     )
 
@@ -193,7 +205,12 @@ def ticks(edges: Sequence[datetime], span: Span) -> Iterator[Tick]:
     count = len(edges) - 1
     chosen = _on_the_clock(edges[:-1], span)
     for order, place in enumerate(chosen):
-        yield Tick(f"{_figure(100 * place / count)}%", moment(edges[place], span, count), is_minor=order % 2 == 1)
+        yield Tick(
+            f"{_figure(100 * place / count)}%",
+            moment(edges[place], span, count),
+            is_minor=order % 2 == 1,
+            is_late=place > 0.85 * count,
+        )
 
 
 def moment(at: datetime, span: Span, count: int) -> str:
@@ -244,7 +261,7 @@ def _rows(
     span: Span,
     edges: Sequence[datetime],
     series: Sequence[Series],
-    stacks: Sequence[float],
+    total: Series,
     before: Series | None,
 ) -> list[TableRow]:
     return [
@@ -252,9 +269,9 @@ def _rows(
             whole_moment(start, span),
             f"{start:%Y-%m-%dT%H:%M}",
             f"{end:%Y-%m-%dT%H:%M}",
-            [measure.shown(one.values[n]) for one in series],
-            measure.shown(stacks[n]),
-            measure.shown(before.values[n] if n < len(before.values) else None) if before else "",
+            [one.cell(measure, n) for one in series],
+            total.cell(measure, n),
+            before.cell(measure, n) if before else Cell(""),
         )
         for n, (start, end) in enumerate(pairwise(edges))
     ]

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final, Literal
 
 import redis
+from celery.schedules import crontab
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
@@ -31,6 +32,7 @@ PENDING_MANY: Final = 1000  # ended calls that Redis did not confirm yet
 SNAPSHOT_OLD_S: Final = 10.0
 BEAT_LATE_S: Final = 30.0
 AHEAD: Final = timedelta(days=7)  # by when the next month's table should be there
+DAY_S: Final = 86_400.0
 LATE_S: Final = 60.0  # beyond twice the interval of a job
 NAMES: Final[dict[str, Promise]] = {
     "publish-configuration": gettext_lazy("Publish the configuration"),
@@ -254,20 +256,26 @@ def _celery(told: _Told | None) -> list[Part]:
 def _job(name: str, entry: Mapping[str, Any], told: _Told | None) -> Job:
     schedule = entry["schedule"]
     run = told.runs.get(entry["task"]) if told else None
-    every_s = schedule.total_seconds() if isinstance(schedule, timedelta) else None
+    every_s = DAY_S if isinstance(schedule, crontab) else schedule.total_seconds()
     level: Level = ""
     if run is not None:
-        is_late = every_s is not None and time.time() - run.at_s > 2 * every_s + LATE_S
+        is_late = time.time() - run.at_s > 2 * every_s + LATE_S
         level = "error" if run.state not in ("SUCCESS", "") else "warn" if is_late else "ok"
     return Job(
         name,
         str(NAMES.get(name, name)),
-        _interval(every_s) if every_s is not None else str(schedule),
+        _time_of_day(schedule) if isinstance(schedule, crontab) else _interval(every_s),
         level,
         datetime.fromtimestamp(run.at_s, timezone.get_current_timezone()) if run else None,
         round(run.took_s * 1000) if run else 0,
         run.state if run else "",
     )
+
+
+def _time_of_day(schedule: crontab) -> str:
+    """Of a job that runs daily by the clock, which is that of UTC."""
+    hour, minute = min(schedule.hour), min(schedule.minute)  # type: ignore[attr-defined] # celery-types leaves both out
+    return _("every day at %(time)s UTC") % {"time": f"{hour:02}:{minute:02}"}
 
 
 def _interval(every_s: float) -> str:

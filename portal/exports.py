@@ -31,7 +31,6 @@ from usage.reports import request_story
 from usage.rollups import zone_named
 from usage.series import how_many_rows, totals, zone_of
 
-STREAMED_MOST: Final = 50_000  # rows; a longer file is the worker's
 ROWS_MOST: Final = 2_000_000
 FILE_MOST_BYTES: Final = 1 << 30
 STORED_MOST_BYTES: Final = 2 << 30  # of all files together, compressed
@@ -41,6 +40,7 @@ LOST_AFTER: Final = timedelta(minutes=15)  # without a piece; the worker that ma
 AT_WORK: Final = timedelta(minutes=2)  # since its last piece
 PIECE_BYTES: Final = 1 << 20
 KINDS: Final = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+IN_THE_MAKING: Final = ("waiting", "running")
 SUBJECTS: Final = ("usage", "requests")
 REQUEST_HEAD: Final = (
     "request_id", "created_at", "alias", "key_id", "key_name", "outcome", "status", "error_code", "stream", "prompt_tokens",
@@ -120,7 +120,7 @@ def begin(
         raise CannotExport("stored")
     with transaction.atomic():
         User.objects.select_for_update().get(pk=owner.pk)  # so that two at once do not pass the bound together
-        if Export.objects.filter(owner_id=owner.pk, state__in=("waiting", "running")).count() >= MAKING_MOST:
+        if Export.objects.filter(owner_id=owner.pk, state__in=IN_THE_MAKING).count() >= MAKING_MOST:
             raise CannotExport("making")
         export = Export.objects.create(
             id=uuid7(),
@@ -168,10 +168,22 @@ def _make_or_fail(export: Export) -> None:
         raise
 
 
+def cancel(export: Export, tenant: Tenant | None, **by: Unpack[audit.By]) -> bool:
+    """What is there of the file goes at once; a worker that makes it ends with its piece. False: it is not in the making."""
+    with transaction.atomic():
+        row = Export.objects.select_for_update().filter(pk=export.pk, state__in=IN_THE_MAKING).first()
+        if row is None:
+            return False
+        _end(row, "cancelled")
+        after = {"subject": row.subject, "kind": row.kind, "rows": row.rows_done}
+        audit.record(verb="export.cancelled", target=f"export {row.pk}", tenant=tenant, after=after, **by)
+    return True
+
+
 def clear() -> int:
     """Remove what has expired; what no worker gets on with has failed. How many were removed."""
     now = timezone.now()
-    for lost in Export.objects.filter(state__in=("waiting", "running"), touched_at__lt=now - LOST_AFTER):
+    for lost in Export.objects.filter(state__in=IN_THE_MAKING, touched_at__lt=now - LOST_AFTER):
         _fail(lost, "lost")
     expired = list(Export.objects.filter(expires_at__lt=now).values_list("pk", flat=True))
     with transaction.atomic():
@@ -236,7 +248,7 @@ def _make(export: Export) -> None:
 
 
 def _write(export: Export, number: int, piece: bytearray, rows: int) -> bool:
-    """False: it is too large, or was given up meanwhile."""
+    """False: it is too large, or was given up or cancelled meanwhile."""
     if rows > ROWS_MOST + 1 or export.size_bytes + len(piece) > FILE_MOST_BYTES:
         _fail(export, "rows")
         return False
@@ -253,9 +265,15 @@ def _write(export: Export, number: int, piece: bytearray, rows: int) -> bool:
 
 
 def _fail(export: Export, reason: str) -> None:
+    _end(export, "failed", reason)
+
+
+def _end(export: Export, state: str, reason: str = "") -> None:
+    """Without a file. What has ended otherwise meanwhile stays as it is."""
     with transaction.atomic():
-        ExportPart.objects.filter(export_id=export.pk).delete()
-        Export.objects.filter(pk=export.pk).update(state="failed", reason=reason, stored_bytes=0, touched_at=timezone.now())
+        making = Export.objects.filter(pk=export.pk, state__in=IN_THE_MAKING)
+        if making.update(state=state, reason=reason, stored_bytes=0, touched_at=timezone.now()):
+            ExportPart.objects.filter(export_id=export.pk).delete()
 
 
 def _requests(query: QueryDict, tenant: Tenant, now: datetime) -> Source | None:

@@ -4,7 +4,7 @@ Figures are of rollups, one query; what runs now is what the gateway's workers t
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,12 +12,14 @@ from uuid import UUID
 
 import redis
 from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
 from django.utils.functional import Promise
 
 from accounts.models import Tenant
-from gateway.models import Backend
+from gateway.models import Backend, Deployment, PoolMember
 from gateway.presence import Presence, present
 from gateway.routing.exchange import Seen, look
+from gateway.routing.shared_queue import Crowd, crowds
 from portal import backend_state
 from portal.charts import sparkline
 from portal.measures import MEASURES, percent, rate, whole
@@ -30,6 +32,11 @@ MINUTES: Final = 60
 RATE_MINUTES: Final = 5  # whole ones before the running one
 TENANTS_SHOWN: Final = 10
 _MINUTE: Final = timedelta(minutes=1)
+# Calls of the others never wait: see gateway/routing/slots.py.
+_LIMITED: Final = Deployment.objects.filter(
+    Q(max_concurrent_calls__isnull=False)
+    | Exists(PoolMember.objects.filter(deployment=OuterRef("pk"), max_concurrent_calls__isnull=False))
+).order_by("name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +64,22 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Who waits in the gateway for a place of a deployment. most: of its places; None: only its backends have a ceiling."""
+
+    deployment: str
+    most: int | None
+    crowd: Crowd
+
+
+@dataclass(frozen=True, slots=True)
 class Now:
     """What Redis holds of this moment."""
 
     backends: Seen
     workers: Sequence[Presence]
     lag: Lag
+    crowds: Mapping[str, Crowd]  # by deployment, of those that have a ceiling
 
     @property
     def in_flight(self) -> int:
@@ -74,6 +91,11 @@ class Now:
         now_s = self.backends.now_s
         verdicts = (known.fresh_verdict(now_s) for known in self.backends.known.values())
         return sum(verdict.load.waiting for verdict in verdicts if verdict and verdict.load)
+
+    @property
+    def queued(self) -> int:
+        """In the gateway itself, for a place under a ceiling."""
+        return sum(crowd.waiting for crowd in self.crowds.values())
 
     @property
     def pending(self) -> int:
@@ -89,14 +111,16 @@ class Now:
 
 
 def context(moment: datetime) -> dict[str, Any]:
-    """Five queries at most, and three round trips to Redis, however many tenants there are."""
+    """Six queries at most, and four round trips to Redis, however many tenants there are."""
     first = moment.astimezone(UTC).replace(second=0, microsecond=0) - (MINUTES - 1) * _MINUTE
-    found, now = lately(first), _now()
+    ceilings = dict(_LIMITED.values_list("name", "max_concurrent_calls"))
+    found, now = lately(first), _now(list(ceilings))
     rows = backend_state.with_pools(Backend.objects.order_by("name"))
     return {
         "cards": cards(found, first, moment),
         "now": now,
         "states": backend_state.states(list(rows), now.backends if now else None),
+        "queues": [Queue(name, ceilings[name], crowd) for name, crowd in now.crowds.items()] if now else (),
         "tenants": busiest(found),
     }
 
@@ -141,15 +165,16 @@ def _busy(pk: UUID, sums: Sums, row: Tenant | None, total: Sums) -> Busy:
     )
 
 
-def _now() -> Now | None:
-    """None while Redis does not answer."""
+def _now(limited: Sequence[str]) -> Now | None:
+    """None while Redis does not answer. limited: deployments that have a ceiling."""
     try:
         with connect(settings.REDIS_URL, max_connections=1) as client:
-            return _read(client)
+            return _read(client, limited)
     except RedisError:
         return None
 
 
-def _read(client: redis.Redis) -> Now:
+def _read(client: redis.Redis, limited: Sequence[str]) -> Now:
     seen = look(client)
-    return Now(seen, list(present(client, now_s=seen.now_s).values()), journal_lag(client, now_s=time.time()))
+    workers = list(present(client, now_s=seen.now_s).values())
+    return Now(seen, workers, journal_lag(client, now_s=time.time()), crowds(client, limited, now_s=seen.now_s))

@@ -118,9 +118,10 @@ def context(tenant: Tenant, moment: datetime) -> dict[str, Any]:
     drawn = sorted((name for name in by_alias if by_alias[name].requests), key=lambda name: (-by_alias[name].requests, name))
     rows = buckets(now, "alias", drawn=drawn[:SERIES_MOST])
     rows_before = buckets(before)
+    calls = Calls(tenant.slug, between(now.start, now.end))
     return {
         "cards": cards(tenant, now, rows, rows_before),
-        "charts": [_chart(name, now, before, rows, rows_before, drawn[:SERIES_MOST]) for name in CHARTS],
+        "charts": [_chart(name, calls, now, before, rows, rows_before, drawn[:SERIES_MOST]) for name in CHARTS],
         "keys": _top_keys(now),
         "bars": bars(tenant, moment),
         "problems": [
@@ -181,15 +182,21 @@ def _merged(rows: Sequence[Row]) -> list[Row]:
 
 
 def _chart(
-    name: str, now: Asked, before: Asked, rows: Sequence[Row], rows_before: Sequence[Row], drawn: Sequence[str]
+    name: str, calls: Calls, now: Asked, before: Asked, rows: Sequence[Row], rows_before: Sequence[Row], drawn: Sequence[str]
 ) -> Chart:
     measure, edges = MEASURES[name], now.edges
     labels = labels_of("alias", drawn)
-    series = [Series(labels[alias], values_of(measure, rows, edges, alias), place) for place, alias in enumerate(drawn)]
+
+    def of_alias(alias: str, place: int) -> Series:
+        urls = calls.urls(edges, name, alias=alias) if alias else ()
+        return Series(labels[alias], values_of(measure, rows, edges, alias), place, urls)
+
+    series = [of_alias(alias, place) for place, alias in enumerate(drawn)]
     if any(row.name is None and measure.of(row.sums, 1) for row in rows):
         series.append(Series(str(_OTHER), values_of(measure, rows, edges, None)))
-    dashed = Series(str(_DAY_BEFORE), values_of(measure, rows_before, before.edges, ""))
-    return chart(f"last-{name}", measure.label, measure, now.span, edges, series, before=dashed)
+    urls, urls_before = calls.urls(edges, name), calls.urls(before.edges, name)
+    dashed = Series(str(_DAY_BEFORE), values_of(measure, rows_before, before.edges, ""), urls=urls_before)
+    return chart(f"last-{name}", measure.label, measure, now.span, edges, series, before=dashed, urls=urls)
 
 
 def _top_keys(now: Asked) -> list[TopKey]:

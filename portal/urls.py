@@ -1,7 +1,8 @@
 """The portal's addresses. Each view declares in portal/access.py's words who may open it."""
 
-from django.urls import path, re_path
+from django.urls import URLPattern, path, re_path
 
+from portal.holders import Pages
 from portal.views import (
     access,
     account,
@@ -138,18 +139,12 @@ urlpatterns = [
     path("admin/fleet/live/", fleet.live, name="admin_fleet_live"),
     path("admin/health/", health.index, name="admin_health"),
     path("admin/health/live/", health.part, name="admin_health_live"),
-    path("admin/usage/", usage.index_of_all, name="admin_usage"),
-    path("admin/usage/csv/", usage.download_of_all, {"kind": "csv"}, name="admin_usage_csv"),
-    path("admin/usage/ndjson/", usage.download_of_all, {"kind": "ndjson"}, name="admin_usage_ndjson"),
     path("admin/reconciliation/", reconciliation.index, name="admin_reconciliation"),
     path("admin/reconciliation/run/", reconciliation.run, name="admin_reconciliation_run"),
     path("admin/monthly/", monthly.index_of_all, name="admin_monthly"),
     path("admin/monthly/csv/", monthly.download_of_all, name="admin_monthly_csv"),
     path("t/<slug:slug>/", tenants.show, name="tenant"),
     path("t/<slug:slug>/now/", tenants.now, name="tenant_now"),
-    path("t/<slug:slug>/usage/", usage.index, name="usage"),
-    path("t/<slug:slug>/usage/csv/", usage.download, {"kind": "csv"}, name="usage_csv"),
-    path("t/<slug:slug>/usage/ndjson/", usage.download, {"kind": "ndjson"}, name="usage_ndjson"),
     path("t/<slug:slug>/monthly/", monthly.index, name="monthly"),
     path("t/<slug:slug>/monthly/csv/", monthly.download, name="monthly_csv"),
     path("t/<slug:slug>/requests/", requests.index, name="requests"),
@@ -177,31 +172,46 @@ urlpatterns = [
     path("t/<slug:slug>/limits/part/", limits.part, name="limits_part"),
     path("t/<slug:slug>/settings/", tenant_settings.edit, name="settings"),
     path("t/<slug:slug>/docs/", docs.index, name="docs"),
-    path("t/<slug:slug>/audit/", audit.index.of_tenant, name="audit"),
-    path("t/<slug:slug>/audit/csv/", audit.download.of_tenant, name="audit_csv"),
-    path("t/<slug:slug>/audit/<int:sequence>/", audit.show.of_tenant, name="audit_event"),
-    path("admin/audit/", audit.index.of_platform, name="admin_audit"),
-    path("admin/audit/csv/", audit.download.of_platform, name="admin_audit_csv"),
     path("admin/audit/chain/", audit.chain, name="admin_audit_chain"),
     path("admin/audit/verify/", audit.verify, name="admin_audit_verify"),
-    path("admin/audit/<int:sequence>/", audit.show.of_platform, name="admin_audit_event"),
 ]
 
-# The same pages for what a tenant exports and what the platform does.
-for address, pages, name in (
+
+def held(folder: str, *pages: tuple[str, Pages, str], **given: str) -> list[URLPattern]:
+    """Pages of a tenant and, by the same address under admin/ and the same name after `admin_`, of the platform.
+
+    given: to the views, besides what the address says.
+    """
+    return [
+        pattern
+        for address, page, name in pages
+        for pattern in (
+            path(f"t/<slug:slug>/{folder}/{address}", page.of_tenant, given, name=name),
+            path(f"admin/{folder}/{address}", page.of_platform, given, name=f"admin_{name}"),
+        )
+    ]
+
+
+urlpatterns += held("usage", ("", usage.index, "usage"))
+urlpatterns += held("usage", ("csv/", usage.download, "usage_csv"), kind="csv")
+urlpatterns += held("usage", ("ndjson/", usage.download, "usage_ndjson"), kind="ndjson")
+urlpatterns += held(
+    "audit",
+    ("", audit.index, "audit"),
+    ("csv/", audit.download, "audit_csv"),
+    ("<int:sequence>/", audit.show, "audit_event"),
+)
+urlpatterns += held(
+    "exports",
     ("", exports.index, "exports"),
     ("new/", exports.new, "export_new"),
     ("<uuid:pk>/", exports.show, "export"),
     ("<uuid:pk>/live/", exports.live, "export_live"),
+    ("<uuid:pk>/cancel/", exports.cancel, "export_cancel"),
     ("<uuid:pk>/file/", exports.fetch, "export_file"),
-):
-    urlpatterns += [
-        path(f"t/<slug:slug>/exports/{address}", pages.of_tenant, name=name),
-        path(f"admin/exports/{address}", pages.of_platform, name=f"admin_{name}"),
-    ]
-
-# The same pages for the policies of a tenant and for those of the platform.
-for address, pages, name in (
+)
+urlpatterns += held(
+    "policies",
     ("", policies.index, "policies"),
     ("_new/", policies.new, "policy_new"),
     ("<str:name>/", policies.show, "policy"),
@@ -213,14 +223,9 @@ for address, pages, name in (
     ("<str:name>/delete/", policies.delete, "policy_delete"),
     ("<str:name>/diff/", policy_reports.compare, "policy_diff"),
     ("<str:name>/report/", policy_reports.report, "policy_report"),
-):
-    urlpatterns += [
-        path(f"t/<slug:slug>/policies/{address}", pages.of_tenant, name=name),
-        path(f"admin/policies/{address}", pages.of_platform, name=f"admin_{name}"),
-    ]
-
-# Likewise alerts, their rules and webhooks.
-for address, pages, name in (
+)
+urlpatterns += held(
+    "alerts",
     ("", alerts.index, "alerts"),
     ("rules/new/", alerts.new_rule, "rule_new"),
     ("rules/<uuid:pk>/", alerts.edit_rule, "rule"),
@@ -235,8 +240,4 @@ for address, pages, name in (
     ("deliveries/", webhooks.deliveries, "deliveries"),
     ("deliveries/<uuid:pk>/", webhooks.delivery, "delivery"),
     ("deliveries/<uuid:pk>/resend/", webhooks.resend, "delivery_resend"),
-):
-    urlpatterns += [
-        path(f"t/<slug:slug>/alerts/{address}", pages.of_tenant, name=name),
-        path(f"admin/alerts/{address}", pages.of_platform, name=f"admin_{name}"),
-    ]
+)

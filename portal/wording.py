@@ -70,6 +70,7 @@ VERBS: Final[dict[str, Promise]] = {
     "webhook.deleted": _("Webhook deleted"),
     "delivery.resent": _("Delivery of an alert sent again"),
     "export.asked": _("Export asked for"),
+    "export.cancelled": _("Export cancelled"),
     "export.fetched": _("Export fetched"),
     "audit.verified": _("Audit trail verified"),
 }

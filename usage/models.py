@@ -228,7 +228,7 @@ class Export(models.Model):
     kind = models.TextField()  # csv or ndjson
     query = models.TextField()
     language = models.TextField()
-    state = models.TextField()  # waiting, running, done, failed
+    state = models.TextField()  # waiting, running, done, failed, cancelled
     created_at = models.DateTimeField()
     touched_at = models.DateTimeField()
     expires_at = models.DateTimeField()

@@ -1,18 +1,15 @@
-"""Gauges: the few samples of vLLM's /metrics that routing reads, out of its 70 kB. Pure.
+"""Gauges: the few samples of vLLM's /metrics that routing reads, out of its 70 kB. Pure. Names as of vLLM 0.32.0 (recorded)."""
 
-Names as of vLLM 0.32.0 (recorded). No parser of the whole format: a page takes 0.1 ms this way.
-"""
-
-import re
 from dataclasses import dataclass
 from typing import Final
 
-# Greedy up to the last brace of the line: a label's value may hold braces itself. What follows the value is a timestamp.
-_SAMPLE: Final = re.compile(
-    rb"\nvllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc|prompt_tokens_total|generation_tokens_total)"
-    rb"(?:\{.*\})?[ \t]+([^ \t\r\n]+)"
-)
-_SANE: Final = 1e15  # NaN is not below it either
+from gateway.routing.samples import pattern, read_samples
+
+_RUNNING: Final = "vllm:num_requests_running"
+_WAITING: Final = "vllm:num_requests_waiting"
+_KV_CACHE: Final = "vllm:kv_cache_usage_perc"
+_COUNTERS: Final = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+_SAMPLES: Final = pattern(_RUNNING, _WAITING, _KV_CACHE, *_COUNTERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +37,15 @@ class Gauges:
 
 def read_gauges(page: bytes) -> Gauges | None:
     """The gauges of all engines behind one URL: requests added up, the fullest cache. None: it does not say how many run."""
-    found: dict[bytes, list[float]] = {}
-    for name, text in _SAMPLE.findall(b"\n" + page):
-        if (value := _number(text)) is not None:
-            found.setdefault(name, []).append(value)
-    running, waiting = found.get(b"num_requests_running"), found.get(b"num_requests_waiting", [])
+    found = read_samples(page, _SAMPLES)
+    running, waiting = found.get(_RUNNING), found.get(_WAITING, [])
     if running is None:
         return None
-    kv_cache = found.get(b"kv_cache_usage_perc", [0.0])
-    counters = [sum(found.get(name, ())) for name in (b"prompt_tokens_total", b"generation_tokens_total")]
+    kv_cache = found.get(_KV_CACHE, [0.0])
+    counters = [sum(found.get(name, ())) for name in _COUNTERS]
     return Gauges(
         running=round(sum(running)),
         waiting=round(sum(waiting)),
         kv_cache=min(1.0, max(kv_cache)),
         progress=(sum(running), sum(waiting), sum(kv_cache), *counters),
     )
-
-
-def _number(text: bytes) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value <= _SANE else None

@@ -55,6 +55,14 @@ class Standing:
     gone: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """How many calls of all workers hold a place of one deployment, and how many wait for one."""
+
+    held: int
+    waiting: int
+
+
 class SharedQueue:
     """One a worker. worker: its own name, among all there are."""
 
@@ -114,6 +122,16 @@ class SharedQueue:
     @property
     def _list(self) -> str:
         return f"{_PREFIX}answers:{self._worker}"
+
+
+def crowds(client: redis.Redis, deployments: Sequence[str], *, now_s: float) -> dict[str, Crowd]:
+    """For people to see, in one round trip: what is leased at `now_s`, by Redis' clock. Raises RedisError."""
+    pipe = client.pipeline(transaction=False)
+    for name in deployments:
+        for leases in ("live", "due"):
+            pipe.zcount(f"{_PREFIX}{name}:{leases}", f"({now_s * 1000:.0f}", "+inf")
+    told = pipe.execute() if deployments else []
+    return {name: Crowd(*counts) for name, *counts in zip(deployments, told[::2], told[1::2], strict=True)}
 
 
 def _run(deployment: str, pool: Pool, own: Sequence[str | int]) -> Run:

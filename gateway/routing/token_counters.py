@@ -4,15 +4,16 @@ Names as of vLLM 0.32.0 (recorded). A prompt counts whole, cached or not; what a
 call failed afterwards.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
-_SAMPLE: Final = re.compile(
-    rb"\n(?:vllm:(prompt_tokens_total|generation_tokens_total|request_success_total)|(process_start_time_seconds))"
-    rb"(?:\{.*\})?[ \t]+([^ \t\r\n]+)"
-)
-_SANE: Final = 1e15  # NaN is not below it either
+from gateway.routing.samples import pattern, read_samples
+
+_PROMPT: Final = "vllm:prompt_tokens_total"
+_COMPLETION: Final = "vllm:generation_tokens_total"
+_REQUESTS: Final = "vllm:request_success_total"
+_STARTED: Final = "process_start_time_seconds"
+_SAMPLES: Final = pattern(_PROMPT, _COMPLETION, _REQUESTS, _STARTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +28,9 @@ class TokenCounters:
 
 def read_token_counters(page: bytes) -> TokenCounters | None:
     """Of all engines behind one URL. None: it counts no tokens."""
-    found: dict[bytes, float] = {}
-    for of_vllm, of_process, text in _SAMPLE.findall(b"\n" + page):
-        try:
-            value = float(text)
-        except ValueError:
-            continue
-        if 0 <= value <= _SANE:
-            name = of_vllm or of_process
-            found[name] = found.get(name, 0.0) + value
-    if b"prompt_tokens_total" not in found or b"generation_tokens_total" not in found:
+    found = {name: sum(values) for name, values in read_samples(page, _SAMPLES).items()}
+    if _PROMPT not in found or _COMPLETION not in found:
         return None
     return TokenCounters(
-        round(found[b"prompt_tokens_total"]),
-        round(found[b"generation_tokens_total"]),
-        round(found.get(b"request_success_total", 0.0)),
-        found.get(b"process_start_time_seconds"),
+        round(found[_PROMPT]), round(found[_COMPLETION]), round(found.get(_REQUESTS, 0.0)), found.get(_STARTED)
     )

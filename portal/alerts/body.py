@@ -26,6 +26,8 @@ EXAMPLE: Final[dict[str, Any]] = {
         "threshold": 80,
         "unit": "percent",
         "window": "2026-11-21/50000",
+        "fired_at": "2026-11-21T09:12:30Z",
+        "ended_at": None,
         "detail": "40,120 of 50,000 are used (80%).",
         "url": "https://sekisho.example.com/t/acme/limits/",
         "facts": {"limit": "tokens_per_day", "of": "key", "of_name": "batch", "used": 40120, "max": 50000},
@@ -39,7 +41,7 @@ def body(delivery: Delivery) -> bytes:
     with translation.override(language):
         told: dict[str, Any] = {
             "version": VERSION,
-            "type": "test" if delivery.alert is None else "alert.fired",
+            "type": _type(delivery),
             "id": str(delivery.id),
             "created_at": _time(delivery.created_at),
             "tenant": delivery.tenant.slug if delivery.tenant else None,
@@ -47,11 +49,18 @@ def body(delivery: Delivery) -> bytes:
         if delivery.alert is None:
             told["text"] = _("A test: this webhook of Sekisho works.")
         else:
-            told |= {"text": words.title(delivery.alert), "alert": _alert(delivery.alert)}
+            told |= {"text": words.title_of(delivery), "alert": _alert(delivery.alert, is_end=delivery.is_end)}
     return orjson.dumps(told)
 
 
-def _alert(alert: Alert) -> dict[str, Any]:
+def _type(delivery: Delivery) -> str:
+    if delivery.alert is None:
+        return "test"
+    return "alert.ended" if delivery.is_end else "alert.fired"
+
+
+def _alert(alert: Alert, *, is_end: bool) -> dict[str, Any]:
+    """ended_at: of its end alone, so that what tells of its beginning is the same whenever it is tried."""
     return {
         "kind": alert.kind,
         "level": alert.level,
@@ -59,7 +68,9 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "threshold": alert.threshold,
         "unit": kinds.KINDS[alert.kind].unit,
         "window": alert.window,
-        "detail": words.detail(alert, words.zone_of(alert)),
+        "fired_at": _time(alert.fired_at),
+        "ended_at": _time(alert.ended_at) if is_end and alert.ended_at else None,
+        "detail": words.detail_of(alert, words.zone_of(alert), is_end=is_end),
         "url": words.url(alert),
         "facts": {name: value for name, value in alert.facts.items() if name != "owner_id"},
     }

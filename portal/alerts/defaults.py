@@ -22,6 +22,7 @@ TENANT: Final[tuple[dict[str, Any], ...]] = (
 PLATFORM: Final[tuple[dict[str, Any], ...]] = (
     {"kind": kinds.BACKEND_DOWN},
     {"kind": kinds.JOURNAL_LAG},
+    {"kind": kinds.GATEWAY_SILENT},
     {"kind": kinds.ERROR_RATE, "least_calls": 100},
 )
 

@@ -118,7 +118,7 @@ def _told(delivery: Delivery) -> _Try:
         return _signed(delivery, delivery.webhook)
     if delivery.alert is None or delivery.user is None or not settings.IS_MAIL_CONFIGURED:
         return _Try(delivery, refused="no_mail")
-    return _Try(delivery, mail=letter(delivery.alert, delivery.user))
+    return _Try(delivery, mail=letter(delivery, delivery.alert, delivery.user))
 
 
 def _signed(delivery: Delivery, webhook: Webhook) -> _Try:

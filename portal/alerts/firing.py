@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from accounts.models import Membership, User
 from portal.alerts import kinds, pace
@@ -27,7 +27,7 @@ def watch(now: datetime) -> list[Alert]:
 def apply(rules: Sequence[AlertRule], found: Found, now: datetime) -> list[Alert]:
     """End what is over, then fire what is new."""
     open_alerts: dict[UUID, list[Alert]] = defaultdict(list)
-    for alert in Alert.objects.filter(ended_at=None, rule__in=[rule.pk for rule in rules]):
+    for alert in Alert.objects.filter(ended_at=None, rule__in=[rule.pk for rule in rules]).select_related("tenant"):
         if alert.rule_id is not None:
             open_alerts[alert.rule_id].append(alert)
     fired = []
@@ -41,7 +41,7 @@ def apply(rules: Sequence[AlertRule], found: Found, now: datetime) -> list[Alert
 
 
 def end_all(rule: AlertRule, now: datetime) -> None:
-    """A rule that rests or goes leaves nothing open."""
+    """A rule that rests or goes leaves nothing open. Nobody is told that it is over: nobody knows."""
     rule.alerts.filter(ended_at=None).update(ended_at=now)
 
 
@@ -49,8 +49,8 @@ def _end(alerts: Sequence[Alert], observed: Iterable[Observed], now: datetime) -
     """Returns those that last."""
     by_subject = {one.subject: one for one in observed}
     over = [alert for alert in alerts if not _lasts(alert, by_subject.get(alert.subject))]
-    if over:
-        Alert.objects.filter(pk__in=[alert.pk for alert in over], ended_at=None).update(ended_at=now)
+    for alert in over:
+        _close(alert, now, is_well=alert.subject not in by_subject)
     return [alert for alert in alerts if alert not in over]
 
 
@@ -97,6 +97,33 @@ def _tell(alert: Alert, rule: AlertRule, now: datetime) -> None:
     if rule.sends_mail and settings.IS_MAIL_CONFIGURED:
         outbox += [_delivery(alert, now, user=person) for person in people]
     Delivery.objects.bulk_create(outbox)
+
+
+def _close(alert: Alert, now: datetime, *, is_well: bool) -> None:
+    """The worker that ends it tells of it, and no other. is_well: not when its rule has another threshold now."""
+    with transaction.atomic():
+        is_ours = Alert.objects.filter(pk=alert.pk, ended_at=None).update(ended_at=now)
+        if is_ours and is_well and kinds.KINDS[alert.kind].tells_end:
+            _tell_end(alert, now)
+
+
+def _tell_end(alert: Alert, now: datetime) -> None:
+    """Whom it was told, whatever the rule says by now: they wait for this."""
+    people = {person.pk: person for person in _still_there(alert)}
+    Notice.objects.bulk_create(Notice(alert=alert, user=person, is_end=True) for person in people.values())
+    outbox = []
+    for sent in alert.deliveries.filter(is_end=False).select_related("webhook"):
+        if sent.webhook is not None and sent.webhook.is_active:
+            outbox.append(_delivery(alert, now, webhook=sent.webhook, is_end=True))
+        elif sent.user_id in people and settings.IS_MAIL_CONFIGURED:
+            outbox.append(_delivery(alert, now, user=people[sent.user_id], is_end=True))
+    Delivery.objects.bulk_create(outbox)
+
+
+def _still_there(alert: Alert) -> QuerySet[User, User]:
+    """Those who were told that it began, and may still know."""
+    told = User.objects.filter(pk__in=alert.notices.filter(is_end=False).values("user"), is_active=True)
+    return told.filter(memberships__tenant=alert.tenant) if alert.tenant else told.filter(is_operator=True)
 
 
 def _delivery(alert: Alert, now: datetime, **to: object) -> Delivery:

@@ -15,6 +15,7 @@ KEY_EXPIRY: Final = "key_expiry"
 ERROR_RATE: Final = "error_rate"
 BACKEND_DOWN: Final = "backend_down"
 JOURNAL_LAG: Final = "journal_lag"
+GATEWAY_SILENT: Final = "gateway_silent"
 
 LIMIT_PERCENTS: Final = (50, 80, 100)
 EXPIRY_DAYS: Final = (7, 3, 1)
@@ -24,7 +25,7 @@ EXPIRY_DAYS: Final = (7, 3, 1)
 class Kind:
     """choices: the thresholds there are; () for one number from low to high. falls: the smaller one is the worse one.
 
-    unit: of the thresholds, as webhooks say it.
+    unit: of the thresholds, as webhooks say it. tells_end: whoever was told that it began is told that it is over.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Kind:
     high: int = 0
     first: tuple[int, ...] = ()
     falls: bool = False
+    tells_end: bool = False
     again_after_s: int = 600
 
     def rank(self, threshold: int) -> int:
@@ -63,13 +65,14 @@ KINDS: Final[dict[str, Kind]] = {
     for kind in (
         Kind(LIMIT, "percent", choices=LIMIT_PERCENTS, first=(80, 100), again_after_s=3600),
         Kind(KEY_EXPIRY, "days", choices=EXPIRY_DAYS, first=EXPIRY_DAYS, falls=True),
-        Kind(ERROR_RATE, "percent", low=1, high=100, first=(20,)),
-        Kind(BACKEND_DOWN, "minutes", low=0, high=1440, first=(0,)),
-        Kind(JOURNAL_LAG, "seconds", low=10, high=86_400, first=(60,)),
+        Kind(ERROR_RATE, "percent", low=1, high=100, first=(20,), tells_end=True),
+        Kind(BACKEND_DOWN, "minutes", low=0, high=1440, first=(0,), tells_end=True),
+        Kind(JOURNAL_LAG, "seconds", low=10, high=86_400, first=(60,), tells_end=True),
+        Kind(GATEWAY_SILENT, "minutes", low=1, high=1440, first=(2,), tells_end=True),
     )
 }
 OF_TENANTS: Final = (LIMIT, KEY_EXPIRY, ERROR_RATE)
-OF_THE_PLATFORM: Final = (BACKEND_DOWN, JOURNAL_LAG, ERROR_RATE)
+OF_THE_PLATFORM: Final = (BACKEND_DOWN, GATEWAY_SILENT, JOURNAL_LAG, ERROR_RATE)
 
 MINUTES_MIN: Final = 1
 MINUTES_MAX: Final = 60

@@ -160,16 +160,17 @@ class Alert(models.Model):
 
 
 class Notice(models.Model):
-    """An alert in a person's bell. read_at None: not read yet."""
+    """An alert in a person's bell. is_end: that it is over. read_at None: not read yet."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     alert = models.ForeignKey(Alert, models.CASCADE, related_name="notices")
     user = models.ForeignKey(User, models.CASCADE, related_name="notices")
+    is_end = models.BooleanField(default=False, db_default=False)
     read_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering: ClassVar = ["-id"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["alert", "user"], name="notice_once")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["alert", "user", "is_end"], name="notice_once")]
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="notice_of_user"),
             models.Index(fields=["user"], condition=models.Q(read_at=None), name="notice_unread"),
@@ -180,7 +181,7 @@ class Notice(models.Model):
 
 
 class Delivery(models.Model):
-    """The outbox: one alert on its way to one webhook or one mailbox. alert None: somebody tries the webhook.
+    """The outbox: one alert, or its end, on its way to one webhook or one mailbox. alert None: somebody tries the webhook.
 
     next_at: when it is tried; while it is being tried, when whoever does so is given up. attempts: begun so far.
     """
@@ -195,6 +196,7 @@ class Delivery(models.Model):
     alert = models.ForeignKey(Alert, models.CASCADE, null=True, related_name="deliveries")
     webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries")
     user = models.ForeignKey(User, models.CASCADE, null=True, related_name="+")
+    is_end = models.BooleanField(default=False, db_default=False)
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     attempts = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField()
@@ -211,8 +213,8 @@ class Delivery(models.Model):
                 | models.Q(webhook=None, user__isnull=False, alert__isnull=False),
                 name="delivery_has_one_end",
             ),
-            models.UniqueConstraint(fields=["alert", "webhook"], name="delivery_once_a_webhook"),
-            models.UniqueConstraint(fields=["alert", "user"], name="delivery_once_a_person"),
+            models.UniqueConstraint(fields=["alert", "webhook", "is_end"], name="delivery_once_a_webhook"),
+            models.UniqueConstraint(fields=["alert", "user", "is_end"], name="delivery_once_a_person"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["next_at"], condition=models.Q(state="waiting"), name="delivery_due"),

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from accounts.models import ApiKey, Tenant
+from gateway import presence
 from gateway.models import Backend, Limit
 from portal import backend_state
 from portal.alerts import kinds
@@ -131,12 +132,33 @@ def journal(rules: Sequence[AlertRule], now: datetime) -> Found:
     }
 
 
+def gateway(rules: Sequence[AlertRule], now: datetime) -> Found:
+    """Of a gateway that was never started nobody waits for a word."""
+    try:
+        with connect(settings.REDIS_URL, max_connections=1) as client:
+            told = presence.told_s(client)
+    except RedisError:
+        told = None
+    if told is None:
+        return {rule.pk: None for rule in rules}
+    now_s, told_s = told
+    return {
+        rule.pk: [
+            Observed("gateway", threshold, facts={"since_s": round(told_s)})
+            for threshold in [_kind(rule).crossed(rule.thresholds, (now_s - told_s) / 60)]
+            if threshold is not None
+        ]
+        for rule in rules
+    }
+
+
 _OBSERVERS: Final = {
     kinds.LIMIT: limits,
     kinds.KEY_EXPIRY: keys,
     kinds.ERROR_RATE: error_rates,
     kinds.BACKEND_DOWN: backends,
     kinds.JOURNAL_LAG: journal,
+    kinds.GATEWAY_SILENT: gateway,
 }
 
 

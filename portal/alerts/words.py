@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from portal import wording
 from portal.alerts import kinds
-from portal.alerts.models import Alert, AlertRule
+from portal.alerts.models import Alert, AlertRule, Delivery, Notice
 from portal.measures import whole
 from usage.money import units
 
@@ -24,6 +24,7 @@ KINDS: Final[dict[str, Promise]] = {
     kinds.ERROR_RATE: gettext_lazy("Calls fail"),
     kinds.BACKEND_DOWN: gettext_lazy("A backend is out"),
     kinds.JOURNAL_LAG: gettext_lazy("The ledger is behind"),
+    kinds.GATEWAY_SILENT: gettext_lazy("The gateway is silent"),
 }
 HINTS: Final[dict[str, Promise]] = {
     kinds.LIMIT: gettext_lazy("Once in the minute, hour, day or month of the limit, and again after it has been reset."),
@@ -31,6 +32,7 @@ HINTS: Final[dict[str, Promise]] = {
     kinds.ERROR_RATE: gettext_lazy("When many of the last calls failed. Refused and blocked calls are no failures."),
     kinds.BACKEND_DOWN: gettext_lazy("When the gateway takes a backend out because calls or probes fail; not while it drains."),
     kinds.JOURNAL_LAG: gettext_lazy("When ended calls do not reach the ledger: PostgreSQL or the worker is out."),
+    kinds.GATEWAY_SILENT: gettext_lazy("When no worker of the gateway reports any more: calls are probably not answered."),
 }
 ERRORS: Final[dict[str, Promise]] = {
     "refused": gettext_lazy("the address is not allowed: it is inside the house, or not https"),
@@ -94,7 +96,28 @@ def title(alert: Alert) -> str:
         return _("%(percent)s%% of calls failed") % {"percent": facts["percent"]}
     if alert.kind == kinds.BACKEND_DOWN:
         return _("Backend %(name)s is out") % {"name": facts["backend"]}
-    return _("The ledger is behind")
+    return str(KINDS[alert.kind])
+
+
+def title_of(told: Notice | Delivery) -> str:
+    """Of what is told of an alert: that it began, or that it is over."""
+    if told.alert is None:
+        return _("Test")
+    return _("Over: %(alert)s") % {"alert": title(told.alert)} if told.is_end else title(told.alert)
+
+
+def detail_of(alert: Alert, zone: ZoneInfo, *, is_end: bool) -> str:
+    """is_end: from when to when it was so."""
+    if not is_end or alert.ended_at is None:
+        return detail(alert, zone)
+    minutes = max(1, round((alert.ended_at - alert.fired_at).total_seconds() / 60))
+    start, end = (moment(at.timestamp(), zone) for at in (alert.fired_at, alert.ended_at))
+    told = ngettext(
+        "It lasted %(number)d minute, from %(start)s to %(end)s.",
+        "It lasted %(number)d minutes, from %(start)s to %(end)s.",
+        minutes,
+    )
+    return told % {"number": minutes, "start": start, "end": end}
 
 
 def detail(alert: Alert, zone: ZoneInfo) -> str:
@@ -144,12 +167,18 @@ def _of_journal(facts: dict[str, Any], zone: ZoneInfo) -> str:
     return told % named
 
 
+def _of_gateway(facts: dict[str, Any], zone: ZoneInfo) -> str:
+    told = _("No worker has reported since %(time)s. Is the gateway running, and does it reach Redis?")
+    return told % {"time": moment(facts["since_s"], zone)}
+
+
 _DETAILS: Final = {
     kinds.LIMIT: _of_limit,
     kinds.KEY_EXPIRY: _of_key,
     kinds.ERROR_RATE: _of_errors,
     kinds.BACKEND_DOWN: _of_backend,
     kinds.JOURNAL_LAG: _of_journal,
+    kinds.GATEWAY_SILENT: _of_gateway,
 }
 
 
@@ -159,7 +188,7 @@ def path(alert: Alert) -> str:
     if tenant is None:
         if alert.kind == kinds.BACKEND_DOWN:
             return reverse("admin_backend", args=[facts["backend"]])
-        return reverse("admin_health" if alert.kind == kinds.JOURNAL_LAG else "admin_usage")
+        return reverse("admin_usage" if alert.kind == kinds.ERROR_RATE else "admin_health")
     if alert.kind == kinds.KEY_EXPIRY or facts.get("of") == "key":
         return reverse("key", args=[tenant.slug, facts.get("key_id") or facts["of_id"]])
     if alert.kind == kinds.LIMIT:

@@ -214,6 +214,7 @@ class DeliveryFilter(forms.Form):
 _NUMBERS: Final = {
     kinds.ERROR_RATE: (gettext_lazy("From this share of failed calls on"), gettext_lazy("Percent.")),
     kinds.BACKEND_DOWN: (gettext_lazy("When it has been out for"), gettext_lazy("Minutes; 0: at once.")),
+    kinds.GATEWAY_SILENT: (gettext_lazy("When it has been silent for"), gettext_lazy("Minutes.")),
     kinds.JOURNAL_LAG: (gettext_lazy("When the oldest call waits for"), gettext_lazy("Seconds.")),
 }
 

@@ -1,7 +1,9 @@
 """The portal's profile: the web UI, management commands, the celery worker and beat."""
 
 from datetime import timedelta
+from typing import Any
 
+from celery.schedules import crontab
 from django.utils.translation import gettext_lazy as _
 
 from portal.settings import env
@@ -106,6 +108,9 @@ PORTAL_PUBLIC_URL = env.text("SEKISHO_PORTAL_PUBLIC_URL", PORTAL_URL).rstrip("/"
 WEBHOOK_NETWORKS = env.names("SEKISHO_WEBHOOK_NETWORKS", [])
 WEBHOOK_HTTP = env.switch("SEKISHO_WEBHOOK_HTTP", False)
 
+# Rows of a file that is streamed while the person waits; a longer one is the worker's.
+EXPORT_STREAMED_MAX_ROWS = env.integer("SEKISHO_EXPORT_STREAMED_MAX_ROWS", 50_000, low=1, high=2_000_000)
+
 SESSION_COOKIE_AGE = 12 * 3600  # seconds: a working day
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = env.switch("SEKISHO_HTTPS", False)
@@ -141,75 +146,33 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(env.home() / "celerybeat-schedule")
+
+
+def _every(task: str, **interval: float) -> dict[str, Any]:
+    """What no worker took by the next turn is dropped: a queue of turns helps nobody."""
+    every = timedelta(**interval)
+    return {"task": task, "schedule": every, "options": {"expires": every.total_seconds()}}
+
+
+def _daily(task: str, hour: int, minute: int) -> dict[str, Any]:
+    """By the clock, in UTC: an interval of a day would begin anew with each start of beat that has lost its file."""
+    return {"task": task, "schedule": crontab(hour=str(hour), minute=str(minute)), "options": {"expires": 6 * 3600}}
+
+
 CELERY_BEAT_SCHEDULE = {
-    "publish-configuration": {
-        "task": "gateway.tasks.publish_configuration",
-        "schedule": timedelta(seconds=2),
-        "options": {"expires": 2},
-    },
-    "restore-counters": {
-        "task": "gateway.tasks.restore_counters",
-        "schedule": timedelta(seconds=2),
-        "options": {"expires": 2},
-    },
-    "record-last-used": {
-        "task": "gateway.tasks.record_last_used",
-        "schedule": timedelta(seconds=30),
-        "options": {"expires": 30},
-    },
-    "count-backends": {
-        "task": "gateway.tasks.count_backends",
-        "schedule": timedelta(minutes=1),
-        "options": {"expires": 60},
-    },
-    "clear-exports": {
-        "task": "portal.tasks.clear_exports",
-        "schedule": timedelta(minutes=10),
-        "options": {"expires": 600},
-    },
-    "post-journal": {
-        "task": "usage.tasks.post_journal",
-        "schedule": timedelta(seconds=1),
-        "options": {"expires": 1},
-    },
-    "reap": {
-        "task": "usage.tasks.reap",
-        "schedule": timedelta(seconds=10),
-        "options": {"expires": 10},
-    },
-    "end-playground-keys": {
-        "task": "portal.tasks.end_playground_keys",
-        "schedule": timedelta(hours=1),
-        "options": {"expires": 1800},
-    },
-    "make-partitions": {
-        "task": "usage.tasks.make_partitions",
-        "schedule": timedelta(days=1),
-        "options": {"expires": 6 * 3600},
-    },
-    "enforce-retention": {
-        "task": "usage.tasks.enforce_retention",
-        "schedule": timedelta(days=1),
-        "options": {"expires": 6 * 3600},
-    },
-    "reconcile": {
-        "task": "usage.tasks.reconcile",
-        "schedule": timedelta(days=1),
-        "options": {"expires": 6 * 3600},
-    },
-    "watch-alerts": {
-        "task": "portal.alerts.tasks.watch",
-        "schedule": timedelta(seconds=15),
-        "options": {"expires": 15},
-    },
-    "deliver-alerts": {
-        "task": "portal.alerts.tasks.deliver",
-        "schedule": timedelta(seconds=5),
-        "options": {"expires": 5},
-    },
-    "prune-alerts": {
-        "task": "portal.alerts.tasks.prune",
-        "schedule": timedelta(days=1),
-        "options": {"expires": 6 * 3600},
-    },
+    "publish-configuration": _every("gateway.tasks.publish_configuration", seconds=2),
+    "restore-counters": _every("gateway.tasks.restore_counters", seconds=2),
+    "record-last-used": _every("gateway.tasks.record_last_used", seconds=30),
+    "count-backends": _every("gateway.tasks.count_backends", minutes=1),
+    "clear-exports": _every("portal.tasks.clear_exports", minutes=10),
+    "post-journal": _every("usage.tasks.post_journal", seconds=1),
+    "reap": _every("usage.tasks.reap", seconds=10),
+    "end-playground-keys": _every("portal.tasks.end_playground_keys", hours=1),
+    "watch-alerts": _every("portal.alerts.tasks.watch", seconds=15),
+    "deliver-alerts": _every("portal.alerts.tasks.deliver", seconds=5),
+    # At night in Japan, one after the other; the day that is reconciled is over everywhere at any of these times.
+    "make-partitions": _daily("usage.tasks.make_partitions", 17, 10),
+    "enforce-retention": _daily("usage.tasks.enforce_retention", 17, 20),
+    "reconcile": _daily("usage.tasks.reconcile", 17, 40),
+    "prune-alerts": _daily("portal.alerts.tasks.prune", 18, 0),
 }

@@ -13,6 +13,7 @@ register = template.Library()
 register.filter("rule_name", words.rule_name)
 register.filter("thresholds", words.thresholds)
 register.filter("alert_title", words.title)
+register.filter("told_title", words.title_of)
 register.filter("alert_path", words.path)
 register.filter("delivery_error", words.error)
 
@@ -25,6 +26,11 @@ def alert_rule(alert: Alert) -> str:
 @register.filter
 def alert_detail(alert: Alert) -> str:
     return words.detail(alert, words.zone_of(alert))
+
+
+@register.filter
+def alert_end(alert: Alert) -> str:
+    return words.detail_of(alert, words.zone_of(alert), is_end=True)
 
 
 @register.filter

@@ -3,6 +3,7 @@
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -74,6 +75,18 @@ def live(request: HttpRequest, holder: Tenant | None, pk: UUID) -> HttpResponse:
     return render(request, "portal/exports/_state.html", _shown(request, holder, pk))
 
 
+@held(Action.VIEW, methods=("POST",))
+def cancel(request: HttpRequest, holder: Tenant | None, pk: UUID) -> HttpResponse:
+    export = _export(holder, pk)
+    if export.owner_id != person(request).pk:
+        messages.error(request, _("Only who asked for this file may cancel it."))
+    elif exports.cancel(export, holder, **by(request)):
+        messages.success(request, _("The export is cancelled. Nothing of it is kept."))
+    else:
+        messages.info(request, _("It had ended before: there is nothing to cancel."))
+    return redirect(url_of(holder, "export", pk))
+
+
 @held(Action.VIEW)
 def fetch(request: HttpRequest, holder: Tenant | None, pk: UUID) -> HttpResponseBase:
     """The file, for whoever asked for it, by the link that was signed for it."""
@@ -99,7 +112,7 @@ def streamed_or_made(request: HttpRequest, holder: Tenant | None, subject: str, 
     found = exports.source(subject, request.GET, holder, timezone.now())
     if found is None:
         return redirect(f"{url_of(holder, subject)}?{request.GET.urlencode()}")
-    if found.count > exports.STREAMED_MOST:
+    if found.count > settings.EXPORT_STREAMED_MAX_ROWS:
         query = request.GET.copy()
         query["of"], query["kind"] = subject, kind
         return redirect(f"{url_of(holder, 'export_new')}?{query.urlencode()}")
@@ -136,6 +149,8 @@ def _shown(request: HttpRequest, holder: Tenant | None, pk: UUID) -> dict[str, A
         "is_own": is_own,
         "key": exports.signed(export) if is_own and export.state == "done" else "",
         "reason": REASONS.get(export.reason, ""),
+        "is_in_the_making": export.state in exports.IN_THE_MAKING,
+        "cancel_url": url_of(holder, "export_cancel", pk),
         "live_url": url_of(holder, "export_live", pk),
         "file_url": url_of(holder, "export_file", pk),
         "back": f"{url_of(holder, export.subject)}?{export.query}",

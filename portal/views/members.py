@@ -160,7 +160,7 @@ def remove(request: HttpRequest, tenant: Tenant, pk: int) -> HttpResponse:
         "refused": refused,
         "is_reader": is_reader,
         "is_last_owner": members.is_last_owner(member),
-        "keys": ApiKey.objects.for_tenant(tenant).usable().filter(created_by=member.user).count(),
+        "keys": ApiKey.objects.for_tenant(tenant).usable().filter(created_by=member.user, is_playground=False).count(),
     }
     return render(request, "portal/members/remove.html", context)
 

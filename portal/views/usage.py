@@ -1,62 +1,37 @@
 """Usage of a tenant, and for operators of all of them: a chart and a table of what the URL asks, and the same as a file."""
 
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Tenant
 from accounts.roles import Action
 from portal import exports, keyset
-from portal.access import operator, require
 from portal.behind import Calls, between
 from portal.breakdown import COLUMNS, board
-from portal.forms.usage import AllUsageFilter, UsageFilter
+from portal.forms.usage import UsageFilter
+from portal.holders import held, url_of
 from portal.measures import MEASURES
 from portal.views.exports import streamed_or_made
-from usage.series import zone_of
 
 CALLS_FILTERS: Final = ("alias", "key", "ending", "status", "stream", "end_user", "tag")
 
 
-@require(Action.VIEW)
-def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    form = UsageFilter(request.GET, tenant=tenant, zone=zone_of(tenant), now=timezone.now())
-    context = {"tenant": tenant, "home": reverse("usage", args=[tenant.slug])}
-    return _page(request, form, (str(tenant.pk),), context | {"links": ("usage_csv", "usage_ndjson")})
-
-
-@require(Action.VIEW)
-def download(request: HttpRequest, tenant: Tenant, kind: str) -> HttpResponseBase:
-    """The figures of the page, by bucket and by each group; not only those that are drawn."""
-    return streamed_or_made(request, tenant, "usage", kind)
-
-
-@operator()
-def index_of_all(request: HttpRequest) -> HttpResponse:
-    form = AllUsageFilter(request.GET, tenant=None, zone=ZoneInfo(settings.TIME_ZONE), now=timezone.now())
-    context = {"home": reverse("admin_usage"), "links": ("admin_usage_csv", "admin_usage_ndjson")}
-    return _page(request, form, exports.tenants_of(form), context)
-
-
-@operator()
-def download_of_all(request: HttpRequest, kind: str) -> HttpResponseBase:
-    return streamed_or_made(request, None, "usage", kind)
-
-
-def _page(request: HttpRequest, form: UsageFilter, tenant_ids: tuple[str, ...], context: dict[str, Any]) -> HttpResponse:
+@held(Action.VIEW)
+def index(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
+    form = exports.form_of(request.GET, holder, timezone.now())
+    tenant_ids = exports.tenants_of(form)
     sort = request.GET.get("sort", "")
-    tenant = context.get("tenant")
-    found = board(form, tenant_ids, sort=sort, calls=_calls(tenant, form)) if form.is_valid() else None
+    found = board(form, tenant_ids, sort=sort, calls=_calls(holder, form)) if form.is_valid() else None
     query = request.GET.copy()
     for name in (*keyset.PLACES, "sort"):
         query.pop(name, None)
-    context |= {
+    context: dict[str, Any] = {
+        "tenant": holder,
+        "home": url_of(holder, "usage"),
         "form": form,
         "board": found,
         "page": keyset.page_in(request, found.entries if found else (), lambda entry: f"{entry.name}/{entry.sub_name}"),
@@ -71,6 +46,12 @@ def _page(request: HttpRequest, form: UsageFilter, tenant_ids: tuple[str, ...], 
         "period": _period(request),
     }
     return render(request, "portal/usage/show.html", context)
+
+
+@held(Action.VIEW)
+def download(request: HttpRequest, holder: Tenant | None, kind: str) -> HttpResponseBase:
+    """The figures of the page, by bucket and by each group; not only those that are drawn."""
+    return streamed_or_made(request, holder, "usage", kind)
 
 
 def _calls(tenant: Tenant | None, form: UsageFilter) -> Calls | None:

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.db import connections
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 from accounts.models import User
@@ -100,7 +102,8 @@ class Window:
 @contextmanager
 def windows(base_url: str, *, language: str = "en", theme: str = "light", width: int = WIDE) -> Iterator[Window]:
     """A browser with one window, as a person who set nothing in the portal itself."""
-    with sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # playwright's loop runs in this thread, beside the tests' queries
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         ways: dict[str, Any] = {
             "locale": {"ja": "ja-JP", "en": "en-US"}[language],
@@ -109,5 +112,8 @@ def windows(base_url: str, *, language: str = "en", theme: str = "light", width:
             "permissions": ["clipboard-read", "clipboard-write"],
         }
         page = browser.new_context(**ways).new_page()
-        yield Window(page, base_url, f" {language} {theme} {width}", ways)
-        browser.close()
+        try:
+            yield Window(page, base_url, f" {language} {theme} {width}", ways)
+        finally:
+            connections.close_all()  # those made while the loop ran are nobody's afterwards
+            browser.close()

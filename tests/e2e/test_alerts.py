@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -24,10 +23,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def seen(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # playwright's loop runs in this thread, beside the tests' queries
-    with ExitStack() as stack:
-        yield stack.enter_context(windows(live_server.url))
+def seen(live_server: LiveServer) -> Iterator[Window]:
+    with windows(live_server.url) as window:
+        yield window
 
 
 def press(seen: Window, selector: str) -> None:

@@ -28,9 +28,8 @@ Open = Callable[..., Window]
 
 
 @pytest.fixture
-def window(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def window(live_server: LiveServer) -> Iterator[Open]:
     """A new browser, as often as it is called."""
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # playwright's loop runs in this thread, beside the tests' queries
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(windows(live_server.url, **options))
 

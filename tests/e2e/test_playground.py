@@ -2,12 +2,10 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import requests
-from django.db import connections
 from django.test import override_settings
 from playwright.sync_api import expect
 
@@ -51,14 +49,11 @@ def person(stand: Stand) -> User:
 
 
 @pytest.fixture
-def seen(portal_url: str, stand: Stand, person: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # playwright's loop runs in this thread, beside the tests' queries
-    with ExitStack() as stack:
-        window = stack.enter_context(windows(portal_url))
+def seen(portal_url: str, stand: Stand, person: User) -> Iterator[Window]:
+    with windows(portal_url) as window:
         window.sign_in(person)
         window.open("/t/acme/playground/")
         yield window
-        connections.close_all()  # those made while playwright's loop ran are nobody's afterwards
 
 
 def ask(seen: Window, text: str = "Hello") -> None:
@@ -229,10 +224,7 @@ def test_a_strangers_call_has_no_story_here(seen: Window, stand: Stand, person: 
     assert seen.status("/t/globex/playground/") == 404
 
 
-def test_the_page_is_sound_on_a_phone_in_the_dark(
-    portal_url: str, stand: Stand, person: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+def test_the_page_is_sound_on_a_phone_in_the_dark(portal_url: str, stand: Stand, person: User) -> None:
     with windows(portal_url, language="ja", theme="dark", width=PHONE) as seen:
         seen.sign_in(person)
         seen.open("/t/acme/playground/")

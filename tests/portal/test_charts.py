@@ -40,7 +40,7 @@ def test_bars_stack_without_gap_to_the_height_of_their_sum(values: list[list[int
         heights = [float(bar.height) for bar in drawn.bars if left <= float(bar.x) < right]
         assert sum(heights) == pytest.approx(HEIGHT * sum(column) / top, abs=0.1)
     assert all(HEAD - 0.01 <= float(bar.y) <= HEAD + HEIGHT for bar in drawn.bars)
-    assert [row.total for row in drawn.rows] == [f"{sum(column):,}" for column in zip(*values, strict=True)]
+    assert [row.total.text for row in drawn.rows] == [f"{sum(column):,}" for column in zip(*values, strict=True)]
 
 
 def test_line_breaks_where_nothing_was_and_one_alone_is_a_dot() -> None:

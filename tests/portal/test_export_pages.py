@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -12,6 +12,7 @@ from unittest.mock import ANY
 import pytest
 import redis
 from celery.exceptions import Retry
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 
@@ -34,9 +35,9 @@ def viewer(signed_in: SignedIn, acme_viewer: User, valkey: redis.Redis) -> Clien
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Five rows are long here, and a piece holds two or three."""
-    monkeypatch.setattr(exports, "STREAMED_MOST", 5)
+    settings.EXPORT_STREAMED_MAX_ROWS = 5
     monkeypatch.setattr(exports, "PIECE_BYTES", 500)
 
 
@@ -63,7 +64,9 @@ def body_of(answer: Any) -> str:
     return b"".join(answer.streaming_content).decode()
 
 
-def test_long_file_is_made_by_the_worker_and_holds_what_the_page_shows(viewer: Client, acme: Tenant, used: None) -> None:
+def test_long_file_is_made_by_the_worker_and_holds_what_the_page_shows(
+    viewer: Client, acme: Tenant, used: None, settings: Any
+) -> None:
     answer = viewer.get("/t/acme/usage/csv/?range=7d&group=alias")
     assert answer["location"] == "/t/acme/exports/new/?range=7d&group=alias&of=usage&kind=csv"
     assert "About 9 rows" in text_of(page_of(viewer, path=answer["location"]))
@@ -82,7 +85,7 @@ def test_long_file_is_made_by_the_worker_and_holds_what_the_page_shows(viewer: C
     text = body_of(answer)
     rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
     assert sorted(row["name"] for row in rows) == [f"'=alias-{n}" for n in range(9)]
-    exports.STREAMED_MOST = 50_000
+    settings.EXPORT_STREAMED_MAX_ROWS = 50_000
     assert body_of(viewer.get("/t/acme/usage/csv/?range=7d&group=alias")) == text
     assert list(AuditEvent.objects.order_by("sequence").values_list("verb", flat=True)) == ["export.asked", "export.fetched"]
     asked = AuditEvent.objects.get(verb="export.asked")
@@ -239,3 +242,62 @@ def test_one_file_is_made_at_a_time_and_the_next_one_waits(viewer: Client, used:
     make_export(str(second.pk))
     second.refresh_from_db()
     assert second.state == "done"
+
+
+def test_cancelled_before_the_worker_began_it_is_never_made(viewer: Client, used: None) -> None:
+    export = ask(viewer)
+    path = f"/t/acme/exports/{export.pk}/"
+    assert "Cancel the export" in page_of(viewer, path=f"{path}live/")
+    answer = viewer.post(f"{path}cancel/", follow=True)
+    text = text_of(answer.content.decode())
+    assert "The export is cancelled" in text
+    assert "Cancel the export" not in text
+    make_export(str(export.pk))
+    assert (Export.objects.get().state, ExportPart.objects.count()) == ("cancelled", 0)
+    assert "Cancelled" in text_of(page_of(viewer, path="/t/acme/exports/"))
+    told = AuditEvent.objects.get(verb="export.cancelled")
+    assert (told.target, told.after) == (f"export {export.pk}", {"subject": "usage", "kind": "csv", "rows": 0})
+    assert "there is nothing to cancel" in viewer.post(f"{path}cancel/", follow=True).content.decode()
+    assert AuditEvent.objects.filter(verb="export.cancelled").count() == 1
+
+
+def test_cancelled_in_the_making_the_worker_stops_and_no_piece_stays(
+    viewer: Client, used: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = ask(viewer, "of=usage&kind=csv&group=alias")
+    encoded, seen = exports.encoded, []
+
+    def cancelled_after_a_piece(found: exports.Source, kind: str) -> Iterator[bytes]:
+        for line in encoded(found, kind):
+            seen.append(line)
+            if ExportPart.objects.count() == 1:
+                viewer.post(f"/t/acme/exports/{export.pk}/cancel/")
+            yield line
+
+    monkeypatch.setattr(exports, "encoded", cancelled_after_a_piece)
+    make_export(str(export.pk))
+    assert (Export.objects.get().state, ExportPart.objects.count()) == ("cancelled", 0)
+    assert len(seen) < len(list(encoded(exports.source("usage", QueryDict("group=alias"), Tenant.objects.get(), NOW), "csv")))
+
+
+def test_export_is_cancelled_by_its_owner_alone(
+    signed_in: SignedIn, viewer: Client, acme_admin: User, globex_admin: User, used: None
+) -> None:
+    export = ask(viewer)
+    other, stranger = Client(), Client()
+    other.force_login(acme_admin)
+    stranger.force_login(globex_admin)
+    path = f"/t/acme/exports/{export.pk}/"
+    assert "Cancel the export" not in page_of(other, path=path)
+    assert "Only who asked for this file may cancel it" in other.post(f"{path}cancel/", follow=True).content.decode()
+    assert stranger.post(f"{path}cancel/").status_code == 404
+    assert stranger.post(f"{path}cancel/".replace("acme", "globex")).status_code == 404
+    assert Export.objects.get().state == "waiting"
+
+
+def test_what_is_done_is_not_cancelled(viewer: Client, used: None) -> None:
+    export = ask(viewer)
+    make_export(str(export.pk))
+    answer = viewer.post(f"/t/acme/exports/{export.pk}/cancel/", follow=True)
+    assert "there is nothing to cancel" in answer.content.decode()
+    assert "Download the file" in answer.content.decode()

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import Tenant, User
-from gateway.models import Backend
+from gateway.models import Backend, Deployment, PoolMember
 from gateway.routing import in_flight
+from gateway.routing.shared_queue import SharedQueue
+from gateway.routing.waiting import Pool, Ticket
 from portal import fleet
+from tests.portal.test_usage_pages import text_of
 from tests.usage.made import event
 from usage import ledger
 from usage.models import UsageRecord
@@ -49,6 +52,7 @@ def figure_of(page: str, name: str) -> str:
 def test_an_empty_platform_is_led_to_its_first_backend(seen: Client) -> None:
     page = page_of(seen)
     assert "No backend yet" in page
+    assert "no call waits in the gateway" in page
     assert "Nothing in the last 60 minutes." in page
     assert figure_of(page, "requests") == "0"
 
@@ -93,6 +97,26 @@ def test_calls_in_flight_are_those_of_all_workers(seen: Client, valkey: redis.Re
     assert "/admin/backends/gpu-1/" in page
 
 
+def test_calls_that_wait_in_the_gateway_are_told_by_deployment(seen: Client, valkey: redis.Redis) -> None:
+    Deployment.objects.create(name="full", served_model="tiny", max_concurrent_calls=2)
+    of_members = Deployment.objects.create(name="quiet", served_model="tiny")
+    backend = Backend.objects.create(name="gpu-1", url="http://192.0.2.7:8000")
+    PoolMember.objects.create(deployment=of_members, backend=backend, max_concurrent_calls=4)
+    Deployment.objects.create(name="open", served_model="tiny")
+    shared = SharedQueue(valkey, "worker")
+    for n in range(5):
+        shared.take("full", Ticket(f"id-{n}", "acme", 10), Pool(2))
+    shared.take("gone", Ticket("other", "acme", 10), Pool(2))
+    page = text_of(page_of(seen, "live/"))
+    assert "3 wait in the gateway" in page
+    assert "full Waiting 3 Places in use 2 of 2" in page
+    assert "quiet Waiting 0 Places in use 0" in page
+    assert "open Waiting" not in page
+    shared.release("full", ["id-0", "id-1"], Pool(2))
+    valkey.zadd("sekisho:{slots}:full:due", {"id-4": 1})  # its worker renews its lease no more
+    assert "full Waiting 0 Places in use 2 of 2" in text_of(page_of(seen))
+
+
 def test_without_redis_the_ledger_is_shown_all_the_same(seen: Client, acme: Tenant, settings: Any) -> None:
     ledger.post([event(acme, timezone.now())])
     settings.REDIS_URL = "redis://127.0.0.1:9/0"
@@ -113,6 +137,7 @@ def test_the_live_part_is_cheap_however_many_tenants(
     tenants = Tenant.objects.bulk_create(Tenant(slug=f"t{n}", name=f"T {n}") for n in range(30))
     ledger.post([event(tenant, timezone.now()) for tenant in tenants])
     Backend.objects.bulk_create(Backend(name=f"gpu-{n}", url=f"http://192.0.2.{n}:8000") for n in range(30))
+    Deployment.objects.bulk_create(Deployment(name=f"d{n}", served_model="x", max_concurrent_calls=8) for n in range(30))
     with django_assert_max_num_queries(12):
         page = page_of(seen, "live/")
     assert page.count("group=alias") == fleet.TENANTS_SHOWN

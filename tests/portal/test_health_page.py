@@ -174,6 +174,13 @@ def test_each_job_has_its_last_run(valkey: redis.Redis, ago_s: float, state: str
     assert (by_name["reconcile"].level, by_name["reconcile"].run_at) == ("", None)
 
 
+@pytest.mark.parametrize(("ago_s", "level"), [(86_400.0, "ok"), (3 * 86_400.0, "warn")])
+def test_a_daily_job_says_its_time_and_is_late_after_two_days(valkey: redis.Redis, ago_s: float, level: str) -> None:
+    ran(valkey, "usage.tasks.reconcile", ago_s=ago_s)
+    (job,) = [job for job in condition.condition().jobs if job.name == "reconcile"]
+    assert (job.every, job.level) == ("every day at 17:40 UTC", level)
+
+
 def test_runs_are_recorded_by_celery_itself(valkey: redis.Redis) -> None:
     @app.task(name="tests.fails")
     def fails() -> None:

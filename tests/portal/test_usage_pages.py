@@ -156,6 +156,24 @@ def test_every_figure_of_the_table_leads_to_the_calls_it_counts(viewer: Client, 
             assert calls.count('class="call-time"') == int(figure)
 
 
+@pytest.mark.parametrize("metric", ["requests", "tokens", "errors", "first_p95"])
+def test_every_figure_of_the_charts_table_leads_to_the_calls_it_counts(
+    viewer: Client, acme: Tenant, morning: datetime, metric: str
+) -> None:
+    ledger.post([
+        *(event(acme, morning - timedelta(minutes=20 * n), alias="a & b") for n in range(5)),
+        *(event(acme, morning - timedelta(days=1, hours=n), alias="c") for n in range(2)),
+        event(acme, morning - timedelta(hours=2), alias="c", outcome="failed", error_code="upstream_timeout", status=504),
+    ])  # fmt: skip
+    query = "?range=24h&compare=previous&ending=failed" if metric == "errors" else "?range=24h&compare=previous"
+    table = page_of(viewer, f"{query}&metric={metric}").split('class="as-table"')[1].split("</table>")[0]
+    found = re.findall(r'<a class="plain" href="(/t/acme/requests/[^"]*)">([^<]+)</a>', table)
+    assert found
+    for url, shown in found:
+        calls = page_of(viewer, path=unescape(url)).count('class="call-time"')
+        assert calls == int(shown) if metric in ("requests", "errors") else calls > 0, (url, shown)
+
+
 def test_concurrency_is_how_many_calls_ran_at_the_same_time(viewer: Client, acme: Tenant, morning: datetime) -> None:
     ledger.post([event(acme, morning.replace(hour=7, minute=30), duration_ms=90 * 60_000) for _ in range(4)])
     page = page_of(viewer, "?metric=concurrency&group=none")

@@ -25,6 +25,7 @@ from tests.portal.furnished import RULES, Place, Things, furnish, places
 from tests.portal.sent import Fields, filled
 from tests.portal.test_account_pages import code_of
 from tests.portal.test_sign_in_security import enter, protect
+from usage.models import Export
 
 pytestmark = pytest.mark.django_db
 POSTS = {place.name: place for place in places() if "POST" in place.methods}
@@ -92,6 +93,10 @@ def suspended(world: World, _: Place) -> None:
 
 def viewing(world: World, _: Place) -> None:
     world.client.post(f"/admin/tenants/{world.acme.slug}/view/")
+
+
+def own_files(world: World, _: Place) -> None:
+    Export.objects.update(owner_id=world.operator.pk)
 
 
 def drained(world: World, _: Place) -> None:
@@ -227,6 +232,8 @@ WRITES: dict[str, Write] = {
     **{f"admin_{name}": write for name, write in OF_ALERTS.items()},
     "export_new": Write(told=("export.asked",), again=False),
     "admin_export_new": Write(told=("export.asked",), again=False),
+    "export_cancel": Write(page=None, before=own_files, told=("export.cancelled",)),
+    "admin_export_cancel": Write(page=None, before=own_files, told=("export.cancelled",)),
     "admin_reconciliation_run": Write(page=None, again=False),
     "factor_name": Write({"name": "renamed"}, before=with_passkey),
     "sign_in": Write(

@@ -64,6 +64,33 @@ def test_alert_reaches_the_webhook_and_its_signature_verifies(
     assert delivering.deliver() == 0
 
 
+def test_end_of_an_alert_reaches_webhook_and_mailbox(
+    receiver: Receiver, acme: Tenant, acme_owner: User, settings: Any, mailoutbox: list[EmailMessage]
+) -> None:
+    settings.IS_MAIL_CONFIGURED = True
+    Tenant.objects.update(language="en")
+    webhook, secret = hooks.create(acme, "ops", receiver.url, **BY)
+    rule = acme.alert_rules.get(kind="error_rate")
+    rule.webhooks.add(webhook)
+    facts = {"errors": 9, "requests": 20, "percent": 45.0, "minutes": 10}
+    begun = timezone.now()
+    firing.apply([rule], {rule.pk: [Observed("errors", 20, facts=facts)]}, begun)
+    firing.apply([rule], {rule.pk: []}, begun + timedelta(minutes=3))
+    Delivery.objects.update(next_at=begun)
+    assert delivering.deliver() == 4
+    told = {json.loads(got.body)["type"]: json.loads(got.body) for got in receiver.got}
+    assert all(signing.is_signed(got.body, got.headers[signing.HEADER], secret, now_s=time.time()) for got in receiver.got)
+    fired, ended = told["alert.fired"], told["alert.ended"]
+    assert fired["id"] != ended["id"]
+    assert (fired["alert"]["ended_at"], ended["text"]) == (None, "Over: 45.0% of calls failed")
+    assert ended["alert"]["fired_at"] == fired["alert"]["fired_at"] < ended["alert"]["ended_at"]
+    assert ended["alert"]["detail"].startswith("It lasted 3 minutes, from ")
+    assert sorted(mail.subject for mail in mailoutbox) == [
+        "[Sekisho] Acme: 45.0% of calls failed",
+        "[Sekisho] Acme: Over: 45.0% of calls failed",
+    ]
+
+
 def test_both_secrets_sign_during_an_overlap_and_then_the_new_one_alone(
     hooked: Hooked, limit_rule: AlertRule, receiver: Receiver
 ) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
@@ -15,8 +16,10 @@ from django.utils import timezone
 
 from accounts import issuing
 from accounts.models import Tenant, User
+from gateway import presence
 from gateway.models import Backend, Limit
-from portal.alerts import defaults, firing, words
+from gateway.routing import exchange
+from portal.alerts import defaults, firing, hooks, words
 from portal.alerts.models import Alert, AlertRule, Delivery, Notice
 from portal.alerts.observing import Observed
 from tests.e2e.conftest import BY
@@ -30,6 +33,23 @@ Use = Callable[..., None]
 
 def watch() -> list[Alert]:
     return firing.watch(timezone.now())
+
+
+def at_once(look: Callable[[], list[Alert]], workers: int = 6) -> list[Alert]:
+    """What all of them fired together."""
+    barrier, fired = threading.Barrier(workers), []
+
+    def work() -> None:
+        barrier.wait(timeout=30)
+        fired.extend(look())
+        connection.close()
+
+    racers = [threading.Thread(target=work) for _ in range(workers)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    return fired
 
 
 def thresholds(alerts: list[Alert]) -> list[int]:
@@ -250,6 +270,81 @@ def test_a_backend_that_is_out_is_told_to_operators_and_not_while_it_drains(valk
     assert Alert.objects.get().ended_at is not None
 
 
+def test_a_gateway_that_is_silent_for_two_minutes_is_told_to_operators(valkey: redis.Redis, operator: User) -> None:
+    assert watch() == [], "of one that was never started nobody waits for a word"
+    seconds, _ = valkey.time()
+    here = presence.Presence(seconds - 110, 1.0, "1", 0.0, 0, 0, True)
+    presence.tell(valkey, "worker", here)
+    assert watch() == []
+    presence.tell(valkey, "worker", replace(here, at_s=seconds - 121))
+    presence.leave(valkey, "worker")  # as a worker that is stopped does
+    (alert,) = watch()
+    assert (alert.kind, alert.tenant, alert.facts) == ("gateway_silent", None, {"since_s": round(seconds - 121)})
+    assert (words.path(alert), Notice.objects.get().user) == ("/admin/health/", operator)
+    assert "Is the gateway running" in words.detail(alert, words.zone_of(alert))
+    assert watch() == []
+    presence.tell(valkey, "worker", replace(here, at_s=float(seconds)))
+    assert watch() == []
+    assert [notice.is_end for notice in Notice.objects.order_by("pk")] == [False, True]
+
+
+def test_a_backend_that_is_back_is_told_once_to_whom_it_was_told(valkey: redis.Redis, operator: User, settings: Any) -> None:
+    settings.IS_MAIL_CONFIGURED = True
+    webhook, _ = hooks.create(None, "ops", "http://10.0.0.1/hook", **BY)
+    late, _ = hooks.create(None, "late", "http://10.0.0.1/late", **BY)
+    rule = AlertRule.objects.get(kind="backend_down")
+    rule.webhooks.add(webhook)
+    Backend.objects.create(name="gpu-1", url="http://192.0.2.7:8000")
+    tell(valkey, problem="no connection")
+    (alert,) = watch()
+    rule.webhooks.set([late])  # what was told of its beginning waits for its end all the same
+    valkey.delete(exchange.EJECTIONS)
+    tell(valkey)
+    for _ in range(3):
+        assert watch() == []
+    assert [notice.user for notice in Notice.objects.filter(is_end=True)] == [operator]
+    ends = Delivery.objects.filter(is_end=True)
+    assert {(one.webhook, one.user) for one in ends} == {(webhook, None), (None, operator)}
+    assert words.title_of(ends[0]) == "Over: Backend gpu-1 is out"
+    alert.refresh_from_db()
+    alert.fired_at = alert.ended_at - timedelta(minutes=12)
+    assert "It lasted 12 minutes, from " in words.detail_of(alert, words.zone_of(alert), is_end=True)
+
+
+def test_errors_that_are_over_are_told_to_those_who_are_still_members(acme: Tenant, acme_owner: User, acme_admin: User) -> None:
+    now = timezone.now()
+    ledger.post([event(acme, now, status=502, outcome="failed", error_code="upstream_unavailable") for _ in range(30)])
+    assert len(watch()) == 1
+    acme.memberships.filter(user=acme_admin).delete()
+    ledger.post([event(acme, now) for _ in range(300)])
+    assert watch() == []
+    assert [notice.user for notice in Notice.objects.filter(is_end=True)] == [acme_owner]
+
+
+def test_a_limit_that_is_reset_and_a_rule_that_rests_tell_no_end(
+    acme: Tenant, daily: Limit, use: Use, acme_owner: User
+) -> None:
+    use(900)
+    assert len(watch()) == 1
+    Limit.replace_all(acme, [limits.Limit("tokens_per_day", 10_000)])
+    watch()
+    ledger.post([event(acme, timezone.now(), status=502, outcome="failed", error_code="x") for _ in range(30)])
+    assert len(watch()) == 1
+    firing.end_all(acme.alert_rules.get(kind="error_rate"), timezone.now())
+    assert not Alert.objects.filter(ended_at=None).exists()
+    assert not Notice.objects.filter(is_end=True).exists()
+
+
+def test_a_rule_with_a_lower_threshold_tells_no_end_of_what_is_still_so(acme: Tenant, acme_owner: User) -> None:
+    now = timezone.now()
+    ledger.post([event(acme, now, status=502, outcome="failed", error_code="x") for _ in range(30)])
+    assert len(watch()) == 1
+    ledger.post([event(acme, now) for _ in range(170)])
+    AlertRule.objects.filter(kind="error_rate").update(thresholds=[10])
+    watch()
+    assert not Notice.objects.filter(is_end=True).exists()
+
+
 def test_every_tenant_begins_with_rules(acme: Tenant) -> None:
     assert {rule.kind: rule.thresholds for rule in acme.alert_rules.all()} == {
         "limit": [80, 100],
@@ -260,7 +355,8 @@ def test_every_tenant_begins_with_rules(acme: Tenant) -> None:
 
 def test_a_fresh_installation_has_rules_of_the_platform() -> None:
     AlertRule.objects.all().delete()
-    import_module("portal.alerts.migrations.0002_first_rules").begin(apps, None)
+    for name in ("0002_first_rules", "0003_ends_and_a_silent_gateway"):
+        import_module(f"portal.alerts.migrations.{name}").begin(apps, None)
     kinds = set(AlertRule.objects.filter(tenant=None).values_list("kind", flat=True))
     assert kinds == {rule.kind for rule in defaults.rules(None)}
 
@@ -278,19 +374,17 @@ def test_many_rules_take_few_queries(acme: Tenant, use: Use, django_assert_max_n
 def test_two_workers_that_see_it_at_once_fire_once(acme: Tenant, acme_owner: User) -> None:
     rule = acme.alert_rules.get(kind="limit")
     of = Observed("limit:x", 80, "2026-11-21/1000", {"limit": "tokens_per_day"})
-    barrier, fired = threading.Barrier(6), []
-
-    def look() -> None:
-        barrier.wait(timeout=30)
-        fired.extend(firing.apply([rule], {rule.pk: [of]}, timezone.now()))
-        connection.close()
-
-    racers = [threading.Thread(target=look) for _ in range(6)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join()
+    fired = at_once(lambda: firing.apply([rule], {rule.pk: [of]}, timezone.now()))
     assert len(fired) == Alert.objects.count() == Notice.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_that_see_it_end_at_once_tell_it_once(acme: Tenant, acme_owner: User) -> None:
+    rule = acme.alert_rules.get(kind="error_rate")
+    of = Observed("errors", 20, facts={"errors": 9, "requests": 20, "percent": 45.0, "minutes": 10})
+    assert len(firing.apply([rule], {rule.pk: [of]}, timezone.now())) == 1
+    at_once(lambda: firing.apply([rule], {rule.pk: []}, timezone.now()))
+    assert Notice.objects.filter(is_end=True).count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
