@@ -1,6 +1,6 @@
 """A question about usage, answered as a page shows it: one chart, and a table of what the total is made of."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -52,11 +52,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """change: against the time that is compared with, "" where none is or it had nothing."""
+    """change: against the time that is compared with, "" where none is or it had nothing.
+
+    names: of the table's lines, in its order; there may be thousands, of which a page makes entries() of a few.
+    """
 
     measure: Measure
     chart: Chart
-    entries: Sequence[Entry]
+    names: Sequence[str]
     total: Sums
     total_shown: str
     total_cells: Sequence[Cell]
@@ -65,36 +68,46 @@ class Board:
     sort: str
     start: datetime
     end: datetime
+    entries: Callable[[Sequence[str]], list[Entry]]
 
 
 def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", calls: Calls | None = None) -> Board:
-    """Six queries, seven with a comparison. sort: one of COLUMNS or `name`, with a minus for the largest first.
+    """Four queries, five with a comparison, and two for the names of what is drawn; entries() takes three.
 
+    sort: one of COLUMNS or `name`, with a minus for the largest first.
     calls: the list that holds what the page tells of; None where that is not one tenant's.
     """
     asked, dimension, sub, measure = form.asked(tenant_ids), form.dimension, form.sub, MEASURES[form.measure]
     edges = asked.edges
-    found = totals(asked, dimension, sub)
+    has_latencies = sort.removeprefix("-").startswith("first_")
+    found = totals(asked, dimension, sub, latencies=has_latencies)
     # A call may have several tags, and one without an end user is in no row: the total is that of all calls.
-    total = sum(totals(asked).values(), Sums()) if dimension in KINDS else sum(found.values(), Sums())
+    total = totals(asked).get("", Sums())
     of_s = edges[-1].timestamp() - edges[0].timestamp()
     ranked = sorted(found, key=lambda name: (-_rank(measure, found[name], of_s), name))
-    drawn = [name for name in ranked if _rank(measure, found[name], of_s)][:SERIES_MOST]
+    drawn = [name for name in ranked[:SERIES_MOST] if _rank(measure, found[name], of_s)]
     places = {name: place for place, name in enumerate(drawn)}
-    labels = pair_labels(dimension, sub, found)
+    labels = pair_labels(dimension, sub, found if sort.removeprefix("-") == "name" else drawn)
     joined = {name: " · ".join(pair) if sub else pair[0] for name, pair in labels.items()}
-    latencies = measure.name.startswith("first_")
-    rows = buckets(asked, dimension, sub, drawn=drawn, latencies=latencies)
+    rows = buckets(asked, dimension, sub, drawn=drawn, latencies=measure.name.startswith("first_"))
     before, before_total = _before(form, tenant_ids, measure)
     value, value_before = measure.of(total, of_s), measure.of(before_total, of_s) if before_total else None
-    entries = [
-        _entry(name, labels[name], found[name], form, calls, of_s, _share(measure, found[name], total, of_s), places.get(name))
-        for name in _sorted(ranked, found, joined, sort, of_s)
-    ]
+
+    def entries(names: Sequence[str]) -> list[Entry]:
+        shown = found if has_latencies else totals(asked, dimension, sub, only=names)
+        labels = pair_labels(dimension, sub, names)
+        return [
+            _entry(
+                name, labels[name], shown.get(name, found[name]), form, calls, of_s,
+                _share(measure, shown.get(name, found[name]), total, of_s), places.get(name),
+            )
+            for name in names
+        ]  # fmt: skip
+
     return Board(
         measure,
         chart("usage", measure.label, measure, asked.span, edges, _series(measure, rows, edges, drawn, joined), before=before),
-        entries if dimension else (),
+        _sorted(ranked, found, joined, sort, of_s) if dimension else (),
         total,
         measure.shown(value),
         cells(total, of_s, calls, {}),
@@ -103,6 +116,7 @@ def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", cal
         sort,
         edges[0],
         edges[-1],
+        entries,
     )
 
 

@@ -65,9 +65,9 @@ class OfAll:
 
 
 def report(tenant: Tenant, found: MonthOfTenant) -> Report:
-    """One query, for the names of keys."""
-    calls, total = Calls(tenant.slug, between(found.start, found.end)), found.total
-    by_alias, by_key = found.by(0), found.by(1)
+    """Three queries, one of them for the names of keys."""
+    calls, by_alias, by_key = Calls(tenant.slug, between(found.start, found.end)), found.by("alias"), found.by("key")
+    total = sum(by_alias.values(), Sums())
     return Report(
         _table("alias", by_alias, total, calls),
         _table("key", by_key, total, calls),
@@ -87,11 +87,12 @@ def report_of_all(month: Month, found: Mapping[UUID, Sums]) -> OfAll:
 
 def rows(found: MonthOfTenant) -> Iterator[list[str]]:
     """The file: each alias and key, and the total of them. By the names of HEAD."""
-    names = labels_of("key", {key for _alias, key in found.lines})
+    lines = found.lines()
+    names = labels_of("key", {key for _alias, key in lines})
     when = [str(found.month), found.zone.key]
-    for (alias, key), sums in sorted(found.lines.items(), key=lambda item: (item[0][0], names[item[0][1]], item[0][1])):
+    for (alias, key), sums in sorted(lines.items(), key=lambda item: (item[0][0], names[item[0][1]], item[0][1])):
         yield ["alias and key", *when, alias, key, names[key], *_amounts(sums)]
-    yield ["total", *when, "", "", "", *_amounts(found.total)]
+    yield ["total", *when, "", "", "", *_amounts(sum(lines.values(), Sums()))]
 
 
 def rows_of_all(month: Month, found: Mapping[UUID, Sums]) -> Iterator[list[str]]:

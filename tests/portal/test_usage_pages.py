@@ -304,7 +304,7 @@ def test_page_costs_a_handful_of_queries_however_many_rows(
 ) -> None:
     keys = [issuing.issue(acme, issuing.Terms(f"key-{n}"), actor=None, actor_label="test")[0] for n in range(120)]
     ledger.post([event(acme, morning - timedelta(hours=n % 60), key_id=str(key.pk)) for n, key in enumerate(keys)])
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(17):
         page = page_of(viewer, "?group=key&compare=previous&range=7d")
     assert "120 in all" in page
     assert '<input type="text" name="key"' in page
