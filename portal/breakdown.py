@@ -130,11 +130,9 @@ def change(value: float | None, before: float | None) -> str:
 
 def cells(sums: Sums, of_s: float, calls: Calls | None, of: Mapping[str, str]) -> list[Cell]:
     """of: what narrows `calls` to those that are counted here."""
-    found = []
-    for name in COLUMNS:
-        value = MEASURES[name].of(sums, of_s)
-        found.append(Cell(MEASURES[name].shown(value), calls.url(name, **of) if calls and value else ""))
-    return found
+    values = [(name, MEASURES[name].of(sums, of_s)) for name in COLUMNS]
+    figures = [(name, MEASURES[name].shown(value), bool(value)) for name, value in values]
+    return calls.cells(figures, of) if calls else [Cell(text) for _name, text, _has_calls in figures]
 
 
 def pair_labels(dimension: Dimension | None, sub: Dimension | None, names: Iterable[str]) -> dict[str, tuple[str, str]]:

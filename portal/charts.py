@@ -111,6 +111,15 @@ class Chart:
     full_height: int = HEIGHT + HEAD + 24
 
     @property
+    def areas(self) -> Iterator[Line]:
+        """The bars of each series as one shape: a page may have a thousand bars."""
+        parts: dict[str, list[str]] = {}
+        for bar in self.bars:
+            parts.setdefault(bar.css, []).append(f"M{bar.x} {bar.y}h{bar.width}v{bar.height}h-{bar.width}z")
+        for css, found in parts.items():
+            yield Line("".join(found), css)
+
+    @property
     def has_total(self) -> bool:
         return len(self.series) > 1 and bool(self.bars)
 

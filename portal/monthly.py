@@ -17,7 +17,7 @@ from usage.monthly import Month, MonthOfTenant
 from usage.series import Dimension, Sums
 
 COLUMNS: Final = ("requests", "prompt", "cached", "completion", "errors", "cost")
-LINES_MOST: Final = 100  # of a table on the page; the file has all
+LINES_MOST: Final = 25  # of a table on the page; the file has all
 HEAD: Final = (
     "line", "month", "time_zone", "alias", "key_id", "key_name", "requests", "errors", "refused", "blocked", "prompt_tokens",
     "cached_tokens", "completion_tokens", "cost",
@@ -120,10 +120,9 @@ def _table(dimension: Dimension, found: Mapping[str, Sums], total: Sums, calls: 
 def _line(label: str, sums: Sums, total: Sums, calls: Calls | None, of: dict[str, str]) -> Line:
     """calls: where the calls behind the figures are; None: not on one page. of: what narrows them to this line."""
     linked = calls if calls is not None and all(of.values()) else None
-    cells = []
-    for name in COLUMNS:
-        value = MEASURES[name].of(sums, 1)
-        cells.append(Cell(MEASURES[name].shown(value), linked.url(name, **of) if linked and value else ""))
+    values = [(name, MEASURES[name].of(sums, 1)) for name in COLUMNS]
+    figures = [(name, MEASURES[name].shown(value), bool(value)) for name, value in values]
+    cells = linked.cells(figures, of) if linked else [Cell(text) for _name, text, _has_calls in figures]
     share = percent(_weight(sums, total), _weight(total, total))
     return Line(label, linked.url(**of) if linked and of else "", cells, share)
 

@@ -140,6 +140,27 @@ class DayAllKeys(AllKeysRollup):
     """The days of all keys together."""
 
 
+class DayKey(models.Model):
+    """What each key used in a day, whatever it asked for: to find the few that used most among thousands. No latencies."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id")
+    tenant_id = models.UUIDField()
+    starts_at = models.DateTimeField()
+    key_id = models.UUIDField()
+    requests = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    refused = models.BigIntegerField()
+    blocked = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+    busy_ms = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.starts_at} {self.key_id}"
+
+
 class Label(models.Model):
     """Totals of one span for one end user or one tag (name=value of metadata), up to a bound: see usage.labels.
 

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from accounts.models import Tenant
 from usage import labels, months, rollups
 from usage.models import BackendHour, ReportingZone
-from usage.rollups import ALL_KEYS, TABLES, zone_named
+from usage.rollups import ALL_KEYS, DAY_KEYS, TABLES, zone_named
 from usage.spans import at, floor_s, next_s
 
 MINUTES_KEPT_DAYS: Final = 8  # the finest rollups serve the charts of the last days; hours and days stay with the ledger
@@ -18,7 +18,7 @@ NO_TENANT_KEPT_DAYS: Final = 400  # where no tenant is left to say
 _LABELS: Final = frozenset(labels.TABLES.values())
 _TIME: Final[Mapping[str, str]] = {
     months.LEDGER: "created_at",
-    **dict.fromkeys((*TABLES.values(), *ALL_KEYS.values(), *labels.TABLES.values()), "starts_at"),
+    **dict.fromkeys((*TABLES.values(), *ALL_KEYS.values(), DAY_KEYS, *labels.TABLES.values()), "starts_at"),
 }
 
 
@@ -44,7 +44,7 @@ def enforce(now: datetime) -> Removed:
     for tenant_id, zone in ReportingZone.objects.values_list("tenant_id", "time_zone"):
         days = kept_days.get(tenant_id, longest_days)
         records += _delete(months.LEDGER, str(tenant_id), zone, now - timedelta(days=days))
-        for table in (TABLES["day"], TABLES["hour"], ALL_KEYS["day"], ALL_KEYS["hour"], *_LABELS):
+        for table in (TABLES["day"], TABLES["hour"], ALL_KEYS["day"], ALL_KEYS["hour"], DAY_KEYS, *_LABELS):
             rollups += _delete(table, str(tenant_id), zone, now - timedelta(days=days))
         for table in (TABLES["minute"], ALL_KEYS["minute"]):
             rollups += _delete(table, str(tenant_id), zone, now - timedelta(days=min(days, MINUTES_KEPT_DAYS)))
@@ -90,8 +90,7 @@ def forget(tenant_id: str, key_ids: Collection[str]) -> int:
                 [tenant_id, list(key_ids)],
             )
             deleted += cursor.rowcount if table == months.LEDGER else 0
-        for span in rollups.SPANS:
-            rollups.recut_all_keys(tenant_id, span)
+        rollups.recut_sums(tenant_id, rollups.SPANS)
         rollups.recut_labels(tenant_id, zone)
         cursor.execute("SELECT set_config('sekisho.retain_from', '', true)")
     return deleted

@@ -27,8 +27,11 @@ ALL_KEYS: Final[Mapping[Span, str]] = {
     "day": "usage_dayallkeys",
     "month": "usage_dayallkeys",
 }
+# What each key used in a day, whatever it asked for, without latencies.
+DAY_KEYS: Final = "usage_daykey"
 KEY: Final = ("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending", "stream")
 KEY_OF_ALL: Final = ("tenant_id", "starts_at", "alias", "backend", "status", "ending", "stream")
+KEY_OF_DAY_KEYS: Final = ("tenant_id", "starts_at", "key_id")
 _SUBJECT: Final = KEY[2:]
 SPANS: Final[tuple[Span, ...]] = ("minute", "hour", "day")  # that have totals of their own
 _NO_KEY: Final = "00000000-0000-0000-0000-000000000000"  # of the rows of all keys, while they are staged
@@ -60,17 +63,18 @@ def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> N
         for minute_s, ran_ms in busy(event):
             ran = totals if minute_s == key[1] else minutes.setdefault((event.tenant_id, minute_s, *subject), Totals())
             ran.busy_ms += ran_ms
-    stages: list[tuple[Mapping[Span, str], Sequence[str], dict[_Key, Totals]]] = [
-        (TABLES, KEY, minutes),
-        (ALL_KEYS, KEY_OF_ALL, _of_all_keys(minutes)),
+    of_each, of_all = _spans(minutes, zone_of), _spans(_of_all_keys(minutes), zone_of)
+    staged = [
+        *((TABLES[span], KEY, _FIGURES, of_each[span]) for span in SPANS),
+        *((ALL_KEYS[span], KEY_OF_ALL, _FIGURES, of_all[span]) for span in SPANS),
+        (DAY_KEYS, KEY_OF_DAY_KEYS, AMOUNTS, _of_keys(of_each["day"])),
     ]
-    staged = [(tables[span], columns, rows) for tables, columns, finest in stages for span, rows in _spans(finest, zone_of)]
     with connection.cursor() as cursor:
         cursor.execute(_MAKE_STAGE)
         cursor.execute("DELETE FROM usage_raise")
-        copy("usage_raise", ("destination", *_COLUMNS), _lines((table, rows) for table, _, rows in staged))
-        for table, columns, _ in staged:
-            cursor.execute(_raise(table, columns), [table])
+        copy("usage_raise", ("destination", *_COLUMNS), _lines((table, rows) for table, *_, rows in staged))
+        for table, key_columns, figures, _ in staged:
+            cursor.execute(_raise(table, key_columns, figures), [table])
     labels.raise_by(labelled, zone_of)
 
 
@@ -142,9 +146,14 @@ def _of_all_keys(rows: Mapping[_Key, Totals]) -> dict[_Key, Totals]:
     )
 
 
-def _spans(minutes: dict[_Key, Totals], zone_of: Mapping[str, ZoneInfo]) -> Iterator[tuple[Span, dict[_Key, Totals]]]:
+def _of_keys(rows: Mapping[_Key, Totals]) -> dict[_Key, Totals]:
+    """The same by their keys alone."""
+    return _summed(((*key[:3], "", "", 0, "", ""), totals) for key, totals in rows.items())
+
+
+def _spans(minutes: dict[_Key, Totals], zone_of: Mapping[str, ZoneInfo]) -> dict[Span, dict[_Key, Totals]]:
     hours = _merged("hour", minutes, zone_of)
-    yield from (("minute", minutes), ("hour", hours), ("day", _merged("day", hours, zone_of)))
+    return {"minute": minutes, "hour": hours, "day": _merged("day", hours, zone_of)}
 
 
 def _merged(span: Span, rows: Mapping[_Key, Totals], zone_of: Mapping[str, ZoneInfo]) -> dict[_Key, Totals]:
@@ -201,28 +210,35 @@ _COLUMNS: Final = (*KEY, *_FIGURES)
 _SUMMED: Final = ", ".join([*(f"sum({name})::bigint" for name in AMOUNTS), *map(summed, HISTOGRAMS)])
 
 
-def _raise(table: str, key: Sequence[str]) -> str:
+def _raise(table: str, key: Sequence[str], figures: Sequence[str]) -> str:
+    sums = [_raised(name) if name in HISTOGRAMS else f"held.{name} + EXCLUDED.{name}" for name in figures]
     return f"""
-        INSERT INTO {table} AS held ({", ".join((*key, *_FIGURES))})
-        SELECT {", ".join((*key, *_FIGURES))} FROM usage_raise WHERE destination = %s ORDER BY {", ".join(key)}
+        INSERT INTO {table} AS held ({", ".join((*key, *figures))})
+        SELECT {", ".join((*key, *figures))} FROM usage_raise WHERE destination = %s ORDER BY {", ".join(key)}
         ON CONFLICT ({", ".join(key)}) DO UPDATE SET
-            {", ".join(f"{name} = held.{name} + EXCLUDED.{name}" for name in AMOUNTS)},
-            {", ".join(f"{name} = {_raised(name)}" for name in HISTOGRAMS)}
+            {", ".join(f"{name} = {total}" for name, total in zip(figures, sums, strict=True))}
     """  # noqa: S608 - own names
 
 
-def recut_all_keys(tenant_id: str, span: Span) -> None:
-    """The tenant's totals of all keys anew, from those of each; inside the caller's transaction, which has the lock."""
-    table = ALL_KEYS[span]
+def recut_sums(tenant_id: str, spans: Collection[Span]) -> None:
+    """The tenant's totals of all keys, and of each key's days, anew from those that tell both keys and all else apart.
+
+    Inside the caller's transaction, which has the lock.
+    """
+    made = [(ALL_KEYS[span], TABLES[span], KEY_OF_ALL, _FIGURES) for span in spans]
+    if "day" in spans:
+        made.append((DAY_KEYS, TABLES["day"], KEY_OF_DAY_KEYS, AMOUNTS))
     with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant_id])  # noqa: S608 - own names
-        cursor.execute(
-            f"""
-            INSERT INTO {table} ({", ".join((*KEY_OF_ALL, *_FIGURES))})
-            SELECT {", ".join(KEY_OF_ALL)}, {_SUMMED} FROM {TABLES[span]} WHERE tenant_id = %s GROUP BY {", ".join(KEY_OF_ALL)}
-            """,  # noqa: S608 - own names
-            [tenant_id],
-        )
+        for table, source, key, figures in made:
+            sums = [summed(name) if name in HISTOGRAMS else f"sum({name})::bigint" for name in figures]
+            cursor.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant_id])  # noqa: S608 - own names
+            cursor.execute(
+                f"""
+                INSERT INTO {table} ({", ".join((*key, *figures))})
+                SELECT {", ".join((*key, *sums))} FROM {source} WHERE tenant_id = %s GROUP BY {", ".join(key)}
+                """,  # noqa: S608 - own names
+                [tenant_id],
+            )
 
 
 def _realign(tenant_id: str, name: str) -> None:
@@ -245,7 +261,7 @@ def _realign(tenant_id: str, name: str) -> None:
                 {"days": days, "tenant_id": tenant_id},
             )
             labels.recut(cursor, tenant_id, days)
-        recut_all_keys(tenant_id, "day")
+        recut_sums(tenant_id, ["day"])
         cursor.execute("UPDATE usage_reportingzone SET time_zone = %s WHERE tenant_id = %s", [name, tenant_id])
 
 

@@ -16,7 +16,7 @@ from django.db import connection
 from accounts.models import Tenant
 from usage import histograms, labels
 from usage.models import ReportingZone
-from usage.rollups import ALL_KEYS, TABLES, summed, zone_named
+from usage.rollups import ALL_KEYS, DAY_KEYS, TABLES, summed, zone_named
 from usage.spans import Span, at, edges_s
 from usage.totals import AMOUNTS, SUMS
 
@@ -107,7 +107,8 @@ class Sums:
         )
 
     def __neg__(self) -> "Sums":
-        return Sums(*(-getattr(self, name) for name in AMOUNTS), first_tokens=tuple(-count for count in self.first_tokens))
+        amounts = {name: -getattr(self, name) for name in AMOUNTS}
+        return Sums(**amounts, first_tokens=tuple(-count for count in self.first_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +289,8 @@ def _query(
     is shown, and by the dimensions.
     """
     source, where, values = _source(asked, edges or asked.edges, dimensions)
+    if source == TABLES["day"] and not latencies and {*dimensions, *asked.wanted} <= {"key", "tenant"}:
+        source = DAY_KEYS
     if only is not None:
         parts = list(zip(*(name.split(SEPARATOR, len(dimensions) - 1) for name in only), strict=True)) or [()] * len(dimensions)
         for place, (name, part) in enumerate(zip(dimensions, parts, strict=True)):
@@ -320,5 +323,5 @@ def _rows(query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 def _sums(values: Sequence[Any]) -> Sums:
     """values: as _query selects them."""
-    amounts = len(AMOUNTS)
-    return Sums(*values[:amounts], first_tokens=tuple(values[amounts]) if len(values) > amounts else ())
+    latencies = tuple(values[-1]) if len(values) > len(AMOUNTS) else ()
+    return Sums(**dict(zip(AMOUNTS, values, strict=False)), first_tokens=latencies)

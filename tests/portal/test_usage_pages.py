@@ -148,7 +148,7 @@ def test_every_figure_of_the_table_leads_to_the_calls_it_counts(viewer: Client, 
         event(acme, morning, alias="a", stream=False), event(acme, morning, alias="b"),
     ])  # fmt: skip
     page = page_of(viewer, "?stream=yes&sub=ending")
-    found = re.findall(r'<a class="plain" href="(/t/acme/requests/[^"]*)">([0-9]+)</a>', page)
+    found = re.findall(r'<td><a href="(/t/acme/requests/[^"]*)">([0-9]+)</a>', page)
     assert found
     for url, figure in found:
         if "prompt" not in url and int(figure) < 10:
@@ -207,7 +207,7 @@ def test_dragged_time_is_taken_from_the_url(viewer: Client, acme: Tenant, mornin
     assert len(rows) == 21
     assert [row[0] for row in rows if row[1] == "1"] == ["21 Nov 2026, 08:10"]
     assert 'value="2026-11-21T08:00"' in page
-    assert 'data-from="2026-11-21T08:00" data-to="2026-11-21T08:01"' in page
+    assert 'data-from="2026-11-21T08:00"' in page
 
 
 @pytest.mark.parametrize(

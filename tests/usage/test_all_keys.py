@@ -1,5 +1,6 @@
-"""Totals of all keys: at any moment the sums of those of each key, to the last call, and so of the ledger."""
+"""Totals of all keys, and of each key: at any moment the sums of those that tell both apart, to the last call."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,22 +42,23 @@ CALLS = st.lists(
 )  # fmt: skip
 
 
-def rows(table: str, *, of_each: bool) -> list[tuple[Any, ...]]:
-    """All of them; those of_each key added up by PostgreSQL."""
-    sums = (
-        [*(f"sum({name})::bigint" for name in AMOUNTS), *map(rollups.summed, HISTOGRAMS)]
-        if of_each
-        else (*AMOUNTS, *HISTOGRAMS)
-    )
-    key = ", ".join(rollups.KEY_OF_ALL)
+def rows(table: str, key: Sequence[str], figures: Sequence[str], *, of_each: bool) -> list[tuple[Any, ...]]:
+    """All of them; those of_each, which tell keys and all else apart, added up by PostgreSQL."""
+    sums = [rollups.summed(name) if name in HISTOGRAMS else f"sum({name})::bigint" for name in figures]
+    named = ", ".join(key)
+    query = f"SELECT {named}, {', '.join(sums if of_each else figures)} FROM {table}"  # noqa: S608 - own names
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {key}, {', '.join(sums)} FROM {table} {f'GROUP BY {key}' if of_each else ''} ORDER BY {key}")  # noqa: S608
+        cursor.execute(f"{query} {f'GROUP BY {named}' if of_each else ''} ORDER BY {named}")
         return cursor.fetchall()
 
 
 def assert_equal_to_those_of_each_key() -> None:
-    for span in rollups.SPANS:
-        assert rows(rollups.ALL_KEYS[span], of_each=False) == rows(rollups.TABLES[span], of_each=True), span
+    compared: list[tuple[str, str, Sequence[str], Sequence[str]]] = [
+        (rollups.ALL_KEYS[span], rollups.TABLES[span], rollups.KEY_OF_ALL, (*AMOUNTS, *HISTOGRAMS)) for span in rollups.SPANS
+    ]
+    compared.append((rollups.DAY_KEYS, rollups.TABLES["day"], rollups.KEY_OF_DAY_KEYS, AMOUNTS))
+    for table, source, key, figures in compared:
+        assert rows(table, key, figures, of_each=False) == rows(source, key, figures, of_each=True), table
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -102,7 +104,9 @@ def test_what_is_posted_again_is_counted_once(acme: Tenant) -> None:
 
 def test_rows_are_updated_in_place(acme: Tenant) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = ANY(%s)", [list(rollups.ALL_KEYS.values())])
+        cursor.execute(
+            "SELECT reloptions FROM pg_class WHERE relname = ANY(%s)", [[*rollups.ALL_KEYS.values(), rollups.DAY_KEYS]]
+        )
         assert {options[0] for (options,) in cursor.fetchall()} == {"fillfactor=60"}
 
 

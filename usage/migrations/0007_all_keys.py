@@ -1,4 +1,4 @@
-"""Totals of all keys together, beside those of each: summed from them, and theirs to make again."""
+"""Totals of all keys together, and of each key whatever it asked for: summed from those that tell both apart."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import migrations, models
@@ -43,9 +43,28 @@ def table(span):
     )
 
 
+DAY_KEY = ("tenant_id", "starts_at", "key_id")
+FILL_DAY_KEYS = f"""
+ALTER TABLE usage_daykey SET (fillfactor = 60);
+INSERT INTO usage_daykey ({", ".join((*DAY_KEY, *SUMS))})
+SELECT {", ".join(DAY_KEY)}, {", ".join(f"sum({name})::bigint" for name in SUMS)}
+FROM usage_dayrollup GROUP BY {", ".join(DAY_KEY)};
+"""
+
+
 class Migration(migrations.Migration):
     dependencies = [("usage", "0006_exports")]
     operations = [
         *map(table, SPANS),
-        migrations.RunSQL("".join(map(fill, SPANS)), migrations.RunSQL.noop),
+        migrations.CreateModel(
+            name="DayKey",
+            fields=[
+                ("pk", models.CompositePrimaryKey(*DAY_KEY, blank=True, editable=False, primary_key=True, serialize=False)),
+                ("tenant_id", models.UUIDField()),
+                ("starts_at", models.DateTimeField()),
+                ("key_id", models.UUIDField()),
+                *((name, models.BigIntegerField()) for name in SUMS),
+            ],
+        ),
+        migrations.RunSQL("".join(map(fill, SPANS)) + FILL_DAY_KEYS, migrations.RunSQL.noop),
     ]
