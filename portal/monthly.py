@@ -65,12 +65,11 @@ class OfAll:
 
 
 def report(tenant: Tenant, found: MonthOfTenant) -> Report:
-    """Three queries, one of them for the names of keys."""
-    calls, by_alias, by_key = Calls(tenant.slug, between(found.start, found.end)), found.by("alias"), found.by("key")
-    total = sum(by_alias.values(), Sums())
+    """Six queries, one of them for the names of keys."""
+    calls, total = Calls(tenant.slug, between(found.start, found.end)), found.total
     return Report(
-        _table("alias", by_alias, total, calls),
-        _table("key", by_key, total, calls),
+        _table("alias", found, total, calls),
+        _table("key", found, total, calls),
         _line(_("Total"), total, total, calls, {}),
         total.cost_nano > 0,
     )
@@ -105,16 +104,16 @@ def rows_of_all(month: Month, found: Mapping[UUID, Sums]) -> Iterator[list[str]]
     yield ["total", str(month), "", "", "", *_amounts(sum(found.values(), Sums()))]
 
 
-def _table(dimension: Dimension, found: Mapping[str, Sums], total: Sums, calls: Calls) -> Table:
-    ranked = sorted(found, key=lambda name: (-_weight(found[name], total), -found[name].requests, name))
-    shown, others = ranked[:LINES_MOST], ranked[LINES_MOST:]
+def _table(dimension: Dimension, month: MonthOfTenant, total: Sums, calls: Calls) -> Table:
+    by = ("cost_nano",) if total.cost_nano else ("prompt_tokens", "completion_tokens")
+    shown, others = month.most(dimension, LINES_MOST, by=by)
     labels = labels_of(dimension, shown)
-    lines = [_line(labels[name], found[name], total, calls, {dimension: name}) for name in shown]
+    lines = [_line(labels[name], shown[name], total, calls, {dimension: name}) for name in shown]
     if not others:
         return Table(lines, None)
-    label = ngettext("%(number)s more, in the file", "%(number)s more, in the file", len(others))
-    rest = sum((found[name] for name in others), Sums())
-    return Table(lines, _line(label % {"number": whole(len(others))}, rest, total, None, {}))
+    label = ngettext("%(number)s more, in the file", "%(number)s more, in the file", others)
+    rest = total + -sum(shown.values(), Sums())
+    return Table(lines, _line(label % {"number": whole(others)}, rest, total, None, {}))
 
 
 def _line(label: str, sums: Sums, total: Sums, calls: Calls | None, of: dict[str, str]) -> Line:

@@ -1,5 +1,6 @@
 """Months as they are billed: of each tenant by its own clock, summed from the days of its rollups. Never reads a record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -10,7 +11,7 @@ from django.db import connection
 from accounts.models import Tenant
 from usage.models import DayAllKeys, ReportingZone
 from usage.rollups import zone_named
-from usage.series import Asked, Dimension, Sums, table
+from usage.series import Asked, Dimension, Sums, ranks, table, totals
 from usage.spans import at, floor_s, next_s
 from usage.totals import ANY, SUMS
 
@@ -57,9 +58,20 @@ class MonthOfTenant:
     end: datetime
     asked: Asked
 
-    def by(self, dimension: Dimension) -> dict[str, Sums]:
-        """What each alias or key used. One query."""
-        return {name: sums for (name,), sums in table(self.asked, (dimension,)).items()}
+    @property
+    def total(self) -> Sums:
+        """One query."""
+        return totals(self.asked, latencies=False).get("", Sums())
+
+    def most(self, dimension: Dimension, count: int, *, by: Sequence[str]) -> tuple[dict[str, Sums], int]:
+        """Of the aliases or keys those that used most, first the one with most; and how many others used anything.
+
+        by: of what. Two queries.
+        """
+        found = ranks(self.asked, dimension, by=[by, ("requests",), ("prompt_tokens", "completion_tokens", "cost_nano")])
+        ranked = sorted((name for name in found if any(found[name])), key=lambda name: (-found[name][0], -found[name][1], name))
+        sums = totals(self.asked, dimension, only=ranked[:count], latencies=False)
+        return {name: sums[name] for name in ranked[:count] if name in sums}, len(ranked[count:])
 
     def lines(self) -> dict[tuple[str, str], Sums]:
         """By alias and key's id together. One query."""

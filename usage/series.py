@@ -5,7 +5,7 @@ for keys is answered by the totals of all keys, of which there are hundreds of t
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import add
 from typing import Any, Final, Literal
@@ -106,6 +106,10 @@ class Sums:
             tuple(map(add, ours, theirs)) if ours and theirs else ours or theirs,
         )
 
+    @property
+    def is_empty(self) -> bool:
+        return not (any(getattr(self, name) for name in AMOUNTS) or any(self.first_tokens))
+
     def __neg__(self) -> "Sums":
         amounts = {name: -getattr(self, name) for name in AMOUNTS}
         return Sums(**amounts, first_tokens=tuple(-count for count in self.first_tokens))
@@ -143,6 +147,15 @@ def totals(
     return {name: _sums(found) for name, *found in _rows(query, values)}
 
 
+def ranks(
+    asked: Asked, dimension: Dimension | None, sub: Dimension | None = None, *, by: Sequence[Sequence[str]]
+) -> dict[str, tuple[int, ...]]:
+    """Of every value of the dimension some figures alone, each the sum of columns: it may have thousands of values."""
+    figures = [f"sum({' + '.join(columns)})::bigint" for columns in by]
+    query, values = _query(asked, _chosen(dimension, sub), [_name(dimension, sub)], figures=figures, latencies=False)
+    return {name: tuple(found) for name, *found in _rows(query, values)}
+
+
 def table(asked: Asked, dimensions: Sequence[Dimension]) -> dict[tuple[str, ...], Sums]:
     """Of the whole time, by the values of all the dimensions together, where anything was used. Without latencies."""
     query, values = _query(asked, dimensions, [COLUMNS[name] for name in dimensions], latencies=False)
@@ -152,7 +165,7 @@ def table(asked: Asked, dimensions: Sequence[Dimension]) -> dict[tuple[str, ...]
 
 def most_used(asked: Asked, dimension: Dimension, count: int) -> list[tuple[str, Sums]]:
     """The values with the most calls, first the one with most. Without latencies."""
-    query, values = _query(asked, [dimension], [COLUMNS[dimension]], latencies=False, is_ordered=False)
+    query, values = _query(asked, [dimension], [COLUMNS[dimension]], latencies=False)
     found = _rows(f"{query} ORDER BY sum(requests) DESC, {_RAW[dimension][0]} LIMIT %(most)s", values | {"most": count})
     return [(name, _sums(sums)) for name, *sums in found]
 
@@ -163,42 +176,42 @@ def buckets(
     sub: Dimension | None = None,
     *,
     drawn: Collection[str] = (),
+    amounts: Collection[str] = AMOUNTS,
     latencies: bool = True,
 ) -> list[Row]:
     """By bucket, from 0, oldest first; of the dimension's values those that are `drawn`, and all others together.
 
-    latencies: with the histograms, which cost four times the rest.
+    amounts: the only ones that are summed, all others are 0. latencies: with the histograms, which cost four times the rest.
     """
     name = _name(dimension, sub)
     chosen = _chosen(dimension, sub)
     if "key" in chosen:
-        return _buckets_and_the_rest(asked, chosen, name, drawn, latencies=latencies)
+        return _buckets_and_the_rest(asked, chosen, name, drawn, amounts=amounts, latencies=latencies)
     if dimension is not None:
         name = f"CASE WHEN {name} = ANY(%(drawn)s) THEN {name} END"
-    query, values = _query(asked, chosen, [_BUCKET, name], latencies=latencies, grouped=[_BUCKET, name])
-    found = _rows(query, values | {"drawn": list(drawn)})
+    query, values = _query(asked, chosen, [_BUCKET, name], amounts=amounts, latencies=latencies, grouped=[_BUCKET, name])
+    found = _rows(f"{query} ORDER BY 1, 2", values | {"drawn": list(drawn)})
     return [Row(number - 1, name, _sums(amounts)) for number, name, *amounts in found]
 
 
 def _buckets_and_the_rest(
-    asked: Asked, chosen: Sequence[Dimension], name: str, drawn: Collection[str], *, latencies: bool
+    asked: Asked, chosen: Sequence[Dimension], name: str, drawn: Collection[str], *, amounts: Collection[str], latencies: bool
 ) -> list[Row]:
     """Those drawn are looked up, thousands of others are what is left of the totals of all keys: in one statement, which sees
     one moment."""
-    query, values = _query(
-        asked, chosen, [_BUCKET, name], only=drawn, latencies=latencies, grouped=[_BUCKET, name], is_ordered=False
-    )
-    of_all, more = _query(asked, (), [_BUCKET, "NULL::text"], latencies=latencies, grouped=[_BUCKET], is_ordered=False)
+    what: Any = {"amounts": amounts, "latencies": latencies}
+    query, values = _query(asked, chosen, [_BUCKET, name], only=drawn, grouped=[_BUCKET, name], **what)
+    of_all, more = _query(asked, (), [_BUCKET, "NULL::text"], grouped=[_BUCKET], **what)
     rows: list[Row] = []
     rest: dict[int, Sums] = {}
-    for number, found, *amounts in _rows(f"{query} UNION ALL {of_all}", values | more):
-        sums = _sums(amounts)
+    for number, found, *figures in _rows(f"{query} UNION ALL {of_all}", values | more):
+        sums = _sums(figures)
         if found is None:
             rest[number - 1] = rest.get(number - 1, Sums()) + sums
         else:
             rows.append(Row(number - 1, found, sums))
             rest[number - 1] = rest.get(number - 1, Sums()) + -sums
-    rows += [Row(number, None, sums) for number, sums in rest.items() if any(getattr(sums, name) for name in AMOUNTS)]
+    rows += [Row(number, None, sums) for number, sums in rest.items() if not sums.is_empty]
     return sorted(rows, key=lambda row: (row.bucket, row.name is None, row.name or ""))
 
 
@@ -207,8 +220,9 @@ def every_row(asked: Asked, dimension: Dimension | None = None, sub: Dimension |
     edges = asked.edges
     for first in range(0, len(edges) - 1, BUCKETS_AT_ONCE):
         part = edges[first : first + BUCKETS_AT_ONCE + 1]
-        query, values = _query(asked, _chosen(dimension, sub), [_BUCKET, _name(dimension, sub)], edges=part)
-        found = _rows(query, values)
+        some = replace(asked, start=part[0], end=part[-1])
+        query, values = _query(some, _chosen(dimension, sub), [_BUCKET, _name(dimension, sub)])
+        found = _rows(f"{query} ORDER BY 1, 2", values)
         if not connection.in_atomic_block:
             connection.close()  # back to its pool: a client that reads slowly holds none
         yield from (Row(first + number - 1, name, _sums(amounts)) for number, name, *amounts in found)
@@ -278,17 +292,17 @@ def _query(
     shown: Sequence[str],
     *,
     only: Collection[str] | None = None,
+    amounts: Collection[str] = AMOUNTS,
     latencies: bool = True,
+    figures: Sequence[str] | None = None,
     grouped: Sequence[str] | None = None,
-    edges: Sequence[datetime] | None = None,
-    is_ordered: bool = True,
 ) -> tuple[str, dict[str, Any]]:
     """A SELECT of what is `shown`, then the sums of each group, and its values.
 
-    only: of the dimensions' values these, both with SEPARATOR between for two. grouped: by what; None: by bucket, where that
-    is shown, and by the dimensions.
+    figures: in place of those sums. only: of the dimensions' values these, both with SEPARATOR between for two. grouped: by
+    what; None: by bucket, where that is shown, and by the dimensions.
     """
-    source, where, values = _source(asked, edges or asked.edges, dimensions)
+    source, where, values = _source(asked, asked.edges, dimensions)
     if source == TABLES["day"] and not latencies and {*dimensions, *asked.wanted} <= {"key", "tenant"}:
         source = DAY_KEYS
     if only is not None:
@@ -302,16 +316,12 @@ def _query(
     if grouped is None:
         grouped = [*([_BUCKET] if _BUCKET in shown else []), *(_RAW[name][0] for name in dimensions)]
     is_of_labels = source in labels.TABLES.values()
-    sums = [f"sum({name})::bigint" for name in SUMS]
-    sums.append("0::bigint" if is_of_labels else "sum(busy_ms)::bigint")
+    known = SUMS if is_of_labels else AMOUNTS
+    sums = [f"sum({name})::bigint" if name in known and name in amounts else "0::bigint" for name in AMOUNTS]
     if latencies:
         sums.append("ARRAY[]::int[]" if is_of_labels else summed("first_tokens"))
-    query = f"SELECT {', '.join([*shown, *sums])} FROM {source} WHERE {where}"  # noqa: S608 - own names
-    if grouped:
-        query += f" GROUP BY {', '.join(grouped)}"
-    else:
-        query += " HAVING count(*) > 0"
-    return query + (f" ORDER BY {', '.join(str(place) for place in range(1, len(shown) + 1))}" if is_ordered else ""), values
+    query = f"SELECT {', '.join([*shown, *(figures or sums)])} FROM {source} WHERE {where}"  # noqa: S608 - own names
+    return query + (f" GROUP BY {', '.join(grouped)}" if grouped else " HAVING count(*) > 0"), values
 
 
 def _rows(query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
