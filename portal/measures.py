@@ -21,7 +21,11 @@ _STEPS_ELSE: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
 def whole(value: Amount) -> str:
-    return "–" if value is None else formats.number_format(round(value), use_l10n=True, force_grouping=True)
+    if value is None:
+        return "–"
+    if formats.get_format("NUMBER_GROUPING") == 3:  # a page has thousands: Django's own way takes ten times as long
+        return f"{round(value):,}".replace(",", formats.get_format("THOUSAND_SEPARATOR"))
+    return formats.number_format(round(value), use_l10n=True, force_grouping=True)
 
 
 def compact(value: Amount) -> str:
