@@ -256,14 +256,17 @@ def _rows(
     stacks: Sequence[float],
     before: Series | None,
 ) -> list[TableRow]:
+    columns = [measure.all_shown(one.values) for one in series]
+    totals = measure.all_shown(stacks)
+    earlier = measure.all_shown([*before.values[: len(stacks)], *[None] * (len(stacks) - len(before.values))]) if before else []
     return [
         TableRow(
             whole_moment(start, span),
             f"{start:%Y-%m-%dT%H:%M}",
             f"{end:%Y-%m-%dT%H:%M}",
-            [measure.shown(one.values[n]) for one in series],
-            measure.shown(stacks[n]),
-            measure.shown(before.values[n] if n < len(before.values) else None) if before else "",
+            [column[n] for column in columns],
+            totals[n],
+            earlier[n] if before else "",
         )
         for n, (start, end) in enumerate(pairwise(edges))
     ]

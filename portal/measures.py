@@ -21,11 +21,15 @@ _STEPS_ELSE: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
 def whole(value: Amount) -> str:
-    if value is None:
-        return "–"
-    if formats.get_format("NUMBER_GROUPING") == 3:  # a page has thousands: Django's own way takes ten times as long
-        return f"{round(value):,}".replace(",", formats.get_format("THOUSAND_SEPARATOR"))
-    return formats.number_format(round(value), use_l10n=True, force_grouping=True)
+    return "–" if value is None else formats.number_format(round(value), use_l10n=True, force_grouping=True)
+
+
+def wholes(values: Sequence[Amount]) -> list[str]:
+    """The same of very many: asking for the language's way once, not for each, takes a twentieth of the time."""
+    if formats.get_format("NUMBER_GROUPING") != 3:
+        return [whole(value) for value in values]
+    separator = formats.get_format("THOUSAND_SEPARATOR")
+    return ["–" if value is None else f"{round(value):,}".replace(",", separator) for value in values]
 
 
 def compact(value: Amount) -> str:
@@ -89,6 +93,9 @@ class Measure:
     is_summed: bool = True
     shown: Callable[[Amount], str] = whole
     short: Callable[[Amount], str] = compact
+
+    def all_shown(self, values: Sequence[Amount]) -> list[str]:
+        return wholes(values) if self.shown is whole else [self.shown(value) for value in values]
 
     def of_total(self, parts: Sequence[float]) -> float | None:
         """What the parts make together; None where they do not add up."""

@@ -17,7 +17,7 @@ from usage.monthly import Month, MonthOfTenant
 from usage.series import Dimension, Sums
 
 COLUMNS: Final = ("requests", "prompt", "cached", "completion", "errors", "cost")
-LINES_MOST: Final = 25  # of a table on the page; the file has all
+LINES_MOST: Final = 20  # of a table on the page; the file has all
 HEAD: Final = (
     "line", "month", "time_zone", "alias", "key_id", "key_name", "requests", "errors", "refused", "blocked", "prompt_tokens",
     "cached_tokens", "completion_tokens", "cost",

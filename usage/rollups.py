@@ -225,7 +225,9 @@ def recut_sums(tenant_id: str, spans: Collection[Span]) -> None:
 
     Inside the caller's transaction, which has the lock.
     """
-    made = [(ALL_KEYS[span], TABLES[span], KEY_OF_ALL, _FIGURES) for span in spans]
+    made: list[tuple[str, str, Sequence[str], Sequence[str]]] = [
+        (ALL_KEYS[span], TABLES[span], KEY_OF_ALL, _FIGURES) for span in spans
+    ]
     if "day" in spans:
         made.append((DAY_KEYS, TABLES["day"], KEY_OF_DAY_KEYS, AMOUNTS))
     with connection.cursor() as cursor:

@@ -164,8 +164,9 @@ def table(asked: Asked, dimensions: Sequence[Dimension]) -> dict[tuple[str, ...]
 
 
 def most_used(asked: Asked, dimension: Dimension, count: int) -> list[tuple[str, Sums]]:
-    """The values with the most calls, first the one with most. Without latencies."""
-    query, values = _query(asked, [dimension], [COLUMNS[dimension]], latencies=False)
+    """The values with the most calls, first the one with most; their calls and tokens alone."""
+    amounts = ("requests", "prompt_tokens", "completion_tokens")
+    query, values = _query(asked, [dimension], [COLUMNS[dimension]], amounts=amounts, latencies=False)
     found = _rows(f"{query} ORDER BY sum(requests) DESC, {_RAW[dimension][0]} LIMIT %(most)s", values | {"most": count})
     return [(name, _sums(sums)) for name, *sums in found]
 
