@@ -186,7 +186,7 @@ def buckets(
     """
     name = _name(dimension, sub)
     chosen = _chosen(dimension, sub)
-    if "key" in chosen:
+    if "key" in chosen or _kind(chosen):
         return _buckets_and_the_rest(asked, chosen, name, drawn, amounts=amounts, latencies=latencies)
     if dimension is not None:
         name = f"CASE WHEN {name} = ANY(%(drawn)s) THEN {name} END"
@@ -198,11 +198,13 @@ def buckets(
 def _buckets_and_the_rest(
     asked: Asked, chosen: Sequence[Dimension], name: str, drawn: Collection[str], *, amounts: Collection[str], latencies: bool
 ) -> list[Row]:
-    """Those drawn are looked up, thousands of others are what is left of the totals of all keys: in one statement, which sees
-    one moment."""
+    """Those drawn are looked up, thousands of others are what is left of all together: in one statement, which sees one moment.
+
+    All together are the totals of all keys; of labels, which overlap, those of all labels.
+    """
     what: Any = {"amounts": amounts, "latencies": latencies}
     query, values = _query(asked, chosen, [_BUCKET, name], only=drawn, grouped=[_BUCKET, name], **what)
-    of_all, more = _query(asked, (), [_BUCKET, "NULL::text"], grouped=[_BUCKET], **what)
+    of_all, more = _query(asked, chosen if _kind(chosen) else (), [_BUCKET, "NULL::text"], grouped=[_BUCKET], **what)
     rows: list[Row] = []
     rest: dict[int, Sums] = {}
     for number, found, *figures in _rows(f"{query} UNION ALL {of_all}", values | more):

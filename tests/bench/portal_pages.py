@@ -2,8 +2,8 @@
 
 1,000 tenants with three limits each, half of them on a plan, and one of them with 2,000 keys of two limits each. Times are
 of the whole request, middleware, templates and Redis included, in this one process. Bytes are those of a first view: the page,
-its styles and its scripts, as they are and as they are sent. CPU tells more than time where the machine has other work: a page's
-steps follow each other, so that both sides' together are about what it takes when it has not.
+its styles and its scripts, as they are and as they are sent. Where the machine has other work, CPU tells more than time: a
+page's steps follow each other, so that both sides' together are about what it takes when there is no other work.
 """
 
 import gzip

@@ -88,6 +88,16 @@ def test_pairs_with_a_key_are_found_by_both(acme: Tenant) -> None:
     assert totals(of, "key", only=[]) == {}
 
 
+def test_the_rest_of_tags_is_what_is_left_of_all_tags(acme: Tenant) -> None:
+    """A call may have several, and one without any is in none of them."""
+    calls = [{"team": "a", "run": "1"}, {"team": "a"}, {"team": "b"}, None]
+    ledger.post([event(acme, NOON, metadata=tags) for tags in calls])
+    for span in ("hour", "day"):
+        rows = buckets(asked(acme, span), "tag", drawn=["team=a"])
+        assert {row.name: row.sums.requests for row in rows} == {"team=a": 2, None: 2}
+    assert ranks(asked(acme, "day"), "tag", by=[("requests",)]) == {"team=a": (2,), "team=b": (1,), "run=1": (1,)}
+
+
 def test_a_filter_by_key_narrows_what_all_keys_are_asked_for(acme: Tenant) -> None:
     ledger.post([event(acme, NOON, key_id=key) for key in KEYS])
     of = asked(acme, "day", key=KEYS[:2])
