@@ -1,7 +1,7 @@
 """From a figure to the calls it counts: the address of the list of requests that holds them, and no others. No I/O."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Final
@@ -28,13 +28,25 @@ class Calls:
 
     slug: str
     filters: Mapping[str, str]
+    address: str = field(init=False)  # of the list: looked up once, for hundreds of figures
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", reverse("requests", args=[self.slug]))
 
     def url(self, measure: str = "", **of: str) -> str:
         """Narrowed to what `measure` counts, and to the filters `of`."""
         asked = {**self.filters, **of}
         if measure in ENDINGS:
             asked["ending"] = ENDINGS[measure]
-        return f"{reverse('requests', args=[self.slug])}?{urlencode({name: text for name, text in asked.items() if text})}"
+        return f"{self.address}?{urlencode({name: text for name, text in asked.items() if text})}"
+
+    def cells(self, figures: Iterable[tuple[str, str, bool]], of: Mapping[str, str]) -> list[Cell]:
+        """figures: the measure, how it reads, and whether there are calls behind it. Most of them count the same calls."""
+        all_of_them = self.url(**of)
+        return [
+            Cell(text, (self.url(name, **of) if name in ENDINGS else all_of_them) if has_calls else "")
+            for name, text, has_calls in figures
+        ]
 
     def urls(self, edges: Sequence[datetime], measure: str = "", **of: str) -> list[str]:
         """Likewise, one of each bucket: all that they share is said once, for a chart has hundreds of them."""

@@ -17,7 +17,7 @@ from portal.measures import MEASURES, Measure, percent, whole
 from portal.wording import ENDINGS
 from usage.labels import KINDS
 from usage.money import units
-from usage.series import SEPARATOR, Asked, Dimension, Row, Sums, buckets, every_row, totals
+from usage.series import SEPARATOR, Asked, Dimension, Row, Sums, buckets, every_row, ranks, totals
 
 # What the table can be sorted by, in the order of its columns.
 COLUMNS: Final = ("requests", "prompt", "completion", "errors", "refused", "blocked", "first_p95", "cost")
@@ -52,11 +52,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """change: against the time that is compared with, "" where none is or it had nothing."""
+    """change: against the time that is compared with, "" where none is or it had nothing.
+
+    names: of the table's lines, in its order; there may be thousands, of which a page makes entries() of a few.
+    """
 
     measure: Measure
     chart: Chart
-    entries: Sequence[Entry]
+    names: Sequence[str]
     total: Sums
     total_shown: str
     total_cells: Sequence[Cell]
@@ -65,38 +68,56 @@ class Board:
     sort: str
     start: datetime
     end: datetime
+    entries: Callable[[Sequence[str]], list[Entry]]
 
 
 def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", calls: Calls | None = None) -> Board:
-    """Six queries, seven with a comparison. sort: one of COLUMNS or `name`, with a minus for the largest first.
+    """Three queries, four with a comparison, and two for the names of what is drawn; entries() takes three.
 
+    sort: one of COLUMNS or `name`, with a minus for the largest first.
     calls: the list that holds what the page tells of; None where that is not one tenant's.
     """
     asked, dimension, sub, measure = form.asked(tenant_ids), form.dimension, form.sub, MEASURES[form.measure]
     edges = asked.edges
-    found = totals(asked, dimension, sub)
-    # A call may have several tags, and one without an end user is in no row: the total is that of all calls.
-    total = sum(totals(asked).values(), Sums()) if dimension in KINDS else sum(found.values(), Sums())
     of_s = edges[-1].timestamp() - edges[0].timestamp()
-    ranked = sorted(found, key=lambda name: (-_rank(measure, found[name], of_s), name))
-    drawn = [name for name in ranked if _rank(measure, found[name], of_s)][:SERIES_MOST]
+    weighed = measure if measure.is_summed else MEASURES["requests"]
+    column = sort.removeprefix("-")
+    sorted_by = MEASURES[column] if column in COLUMNS else weighed
+    # A call may have several tags, and one without an end user is in no row: the total is that of all calls.
+    total = totals(asked).get("", Sums())
+    found = ranks(asked, dimension, sub, by=[weighed.reads, sorted_by.reads or weighed.reads])
+    ranked = sorted(found, key=lambda name: (-found[name][0], name))
+    drawn = [name for name in ranked[:SERIES_MOST] if found[name][0]]
     places = {name: place for place, name in enumerate(drawn)}
-    labels = pair_labels(dimension, sub, found)
+    labels = pair_labels(dimension, sub, found if column == "name" else drawn)
     joined = {name: " · ".join(pair) if sub else pair[0] for name, pair in labels.items()}
     latencies = measure.name.startswith("first_")
-    rows = buckets(asked, dimension, sub, drawn=drawn, latencies=latencies)
+    rows = buckets(asked, dimension, sub, drawn=drawn, amounts=measure.reads, latencies=latencies)
     before, before_total = _before(form, tenant_ids, measure, calls)
     urls = calls.urls(edges, measure.name) if calls else ()
     series = _series(measure, rows, edges, drawn, joined, lambda name: _narrowed(form, calls, edges, name), urls)
     value, value_before = measure.of(total, of_s), measure.of(before_total, of_s) if before_total else None
-    entries = [
-        _entry(name, labels[name], found[name], form, calls, of_s, _share(measure, found[name], total, of_s), places.get(name))
-        for name in _sorted(ranked, found, joined, sort, of_s)
-    ]
+
+    latencies_of = {} if sorted_by.reads else totals(asked, dimension, sub)
+
+    def figure(name: str) -> float:
+        return found[name][1] if sorted_by.reads else (sorted_by.of(latencies_of.get(name, Sums()), of_s) or 0)
+
+    def entries(names: Sequence[str]) -> list[Entry]:
+        sums = totals(asked, dimension, sub, only=names)
+        labels = pair_labels(dimension, sub, names)
+        return [
+            _entry(
+                name, labels[name], sums[name], form, calls, of_s, _share(measure, sums[name], total, of_s), places.get(name)
+            )
+            for name in names
+            if name in sums
+        ]
+
     return Board(
         measure,
         chart("usage", measure.label, measure, asked.span, edges, series, before=before, urls=urls),
-        entries if dimension else (),
+        _sorted(ranked, joined, figure, sort) if dimension else (),
         total,
         measure.shown(value),
         cells(total, of_s, calls, {}),
@@ -105,6 +126,7 @@ def board(form: UsageFilter, tenant_ids: tuple[str, ...], *, sort: str = "", cal
         sort,
         edges[0],
         edges[-1],
+        entries,
     )
 
 
@@ -118,11 +140,9 @@ def change(value: float | None, before: float | None) -> str:
 
 def cells(sums: Sums, of_s: float, calls: Calls | None, of: Mapping[str, str]) -> list[Cell]:
     """of: what narrows `calls` to those that are counted here."""
-    found = []
-    for name in COLUMNS:
-        value = MEASURES[name].of(sums, of_s)
-        found.append(Cell(MEASURES[name].shown(value), calls.url(name, **of) if calls and value else ""))
-    return found
+    values = [(name, MEASURES[name].of(sums, of_s)) for name in COLUMNS]
+    figures = [(name, MEASURES[name].shown(value), bool(value)) for name, value in values]
+    return calls.cells(figures, of) if calls else [Cell(text) for _name, text, _has_calls in figures]
 
 
 def pair_labels(dimension: Dimension | None, sub: Dimension | None, names: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -209,7 +229,7 @@ def _before(
         return None, None
     asked = form.asked(tenant_ids, period)
     edges = asked.edges
-    rows = buckets(asked, latencies=measure.name.startswith("first_"))
+    rows = buckets(asked, amounts=measure.reads, latencies=measure.name.startswith("first_"))
     label = _("Before, from %(start)s") % {"start": whole_moment(edges[0], asked.span)}
     urls = calls.urls(edges, measure.name) if calls else ()
     return Series(label, values_of(measure, rows, edges, ""), urls=urls), sum((row.sums for row in rows), Sums())
@@ -248,19 +268,15 @@ def _narrowed(form: UsageFilter, calls: Calls | None, edges: Sequence[datetime],
     return calls.urls(edges, form.measure, **of) if calls and _can_be_asked(of) else ()
 
 
-def _rank(measure: Measure, sums: Sums, of_s: float) -> float:
-    return (measure.of(sums, of_s) or 0) if measure.is_summed else sums.requests
-
-
 def _share(measure: Measure, sums: Sums, total: Sums, of_s: float) -> str:
     base = measure if measure.is_summed else MEASURES["requests"]
     return percent(base.of(sums, of_s) or 0, base.of(total, of_s) or 0)
 
 
-def _sorted(ranked: Sequence[str], found: dict[str, Sums], labels: dict[str, str], sort: str, of_s: float) -> Sequence[str]:
+def _sorted(ranked: Sequence[str], labels: Mapping[str, str], figure: Callable[[str], float], sort: str) -> Sequence[str]:
     column, is_down = sort.removeprefix("-"), sort.startswith("-")
     if column == "name":
         return sorted(ranked, key=lambda name: labels[name].casefold(), reverse=is_down)
     if column in COLUMNS:
-        return sorted(ranked, key=lambda name: MEASURES[column].of(found[name], of_s) or 0, reverse=is_down)
+        return sorted(ranked, key=figure, reverse=is_down)
     return ranked

@@ -49,10 +49,13 @@ class Series:
     def css(self) -> str:
         return "series-other" if self.place is None else f"series-{self.place + 1}"
 
-    def cell(self, measure: Measure, bucket: int) -> Cell:
-        """What has no such bucket is not known."""
-        value = self.values[bucket] if bucket < len(self.values) else None
-        return Cell(measure.shown(value), self.urls[bucket] if value and self.urls else "")
+    def cells(self, measure: Measure, count: int) -> list[Cell]:
+        """Of that many buckets; what has no such bucket is not known."""
+        values = [*self.values[:count], *[None] * (count - len(self.values))]
+        urls = self.urls or [""] * count
+        return [
+            Cell(text, url if value else "") for text, value, url in zip(measure.all_shown(values), values, urls, strict=False)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,15 @@ class Chart:
     width: int = WIDTH
     height: int = HEIGHT + HEAD
     full_height: int = HEIGHT + HEAD + 24
+
+    @property
+    def areas(self) -> Iterator[Line]:
+        """The bars of each series as one shape: a page may have a thousand bars."""
+        parts: dict[str, list[str]] = {}
+        for bar in self.bars:
+            parts.setdefault(bar.css, []).append(f"M{bar.x} {bar.y}h{bar.width}v{bar.height}h-{bar.width}z")
+        for css, found in parts.items():
+            yield Line("".join(found), css)
 
     @property
     def has_total(self) -> bool:
@@ -264,14 +276,18 @@ def _rows(
     total: Series,
     before: Series | None,
 ) -> list[TableRow]:
+    count = len(edges) - 1
+    columns = [one.cells(measure, count) for one in series]
+    totals = total.cells(measure, count)
+    earlier = before.cells(measure, count) if before else []
     return [
         TableRow(
             whole_moment(start, span),
             f"{start:%Y-%m-%dT%H:%M}",
             f"{end:%Y-%m-%dT%H:%M}",
-            [one.cell(measure, n) for one in series],
-            total.cell(measure, n),
-            before.cell(measure, n) if before else Cell(""),
+            [column[n] for column in columns],
+            totals[n],
+            earlier[n] if before else Cell(""),
         )
         for n, (start, end) in enumerate(pairwise(edges))
     ]

@@ -17,7 +17,7 @@ from usage.monthly import Month, MonthOfTenant
 from usage.series import Dimension, Sums
 
 COLUMNS: Final = ("requests", "prompt", "cached", "completion", "errors", "cost")
-LINES_MOST: Final = 100  # of a table on the page; the file has all
+LINES_MOST: Final = 20  # of a table on the page; the file has all
 HEAD: Final = (
     "line", "month", "time_zone", "alias", "key_id", "key_name", "requests", "errors", "refused", "blocked", "prompt_tokens",
     "cached_tokens", "completion_tokens", "cost",
@@ -65,12 +65,11 @@ class OfAll:
 
 
 def report(tenant: Tenant, found: MonthOfTenant) -> Report:
-    """One query, for the names of keys."""
+    """Six queries, one of them for the names of keys."""
     calls, total = Calls(tenant.slug, between(found.start, found.end)), found.total
-    by_alias, by_key = found.by(0), found.by(1)
     return Report(
-        _table("alias", by_alias, total, calls),
-        _table("key", by_key, total, calls),
+        _table("alias", found, total, calls),
+        _table("key", found, total, calls),
         _line(_("Total"), total, total, calls, {}),
         total.cost_nano > 0,
     )
@@ -87,11 +86,12 @@ def report_of_all(month: Month, found: Mapping[UUID, Sums]) -> OfAll:
 
 def rows(found: MonthOfTenant) -> Iterator[list[str]]:
     """The file: each alias and key, and the total of them. By the names of HEAD."""
-    names = labels_of("key", {key for _alias, key in found.lines})
+    lines = found.lines()
+    names = labels_of("key", {key for _alias, key in lines})
     when = [str(found.month), found.zone.key]
-    for (alias, key), sums in sorted(found.lines.items(), key=lambda item: (item[0][0], names[item[0][1]], item[0][1])):
+    for (alias, key), sums in sorted(lines.items(), key=lambda item: (item[0][0], names[item[0][1]], item[0][1])):
         yield ["alias and key", *when, alias, key, names[key], *_amounts(sums)]
-    yield ["total", *when, "", "", "", *_amounts(found.total)]
+    yield ["total", *when, "", "", "", *_amounts(sum(lines.values(), Sums()))]
 
 
 def rows_of_all(month: Month, found: Mapping[UUID, Sums]) -> Iterator[list[str]]:
@@ -104,25 +104,24 @@ def rows_of_all(month: Month, found: Mapping[UUID, Sums]) -> Iterator[list[str]]
     yield ["total", str(month), "", "", "", *_amounts(sum(found.values(), Sums()))]
 
 
-def _table(dimension: Dimension, found: Mapping[str, Sums], total: Sums, calls: Calls) -> Table:
-    ranked = sorted(found, key=lambda name: (-_weight(found[name], total), -found[name].requests, name))
-    shown, others = ranked[:LINES_MOST], ranked[LINES_MOST:]
+def _table(dimension: Dimension, month: MonthOfTenant, total: Sums, calls: Calls) -> Table:
+    by = ("cost_nano",) if total.cost_nano else ("prompt_tokens", "completion_tokens")
+    shown, others = month.most(dimension, LINES_MOST, by=by)
     labels = labels_of(dimension, shown)
-    lines = [_line(labels[name], found[name], total, calls, {dimension: name}) for name in shown]
+    lines = [_line(labels[name], shown[name], total, calls, {dimension: name}) for name in shown]
     if not others:
         return Table(lines, None)
-    label = ngettext("%(number)s more, in the file", "%(number)s more, in the file", len(others))
-    rest = sum((found[name] for name in others), Sums())
-    return Table(lines, _line(label % {"number": whole(len(others))}, rest, total, None, {}))
+    label = ngettext("%(number)s more, in the file", "%(number)s more, in the file", others)
+    rest = total + -sum(shown.values(), Sums())
+    return Table(lines, _line(label % {"number": whole(others)}, rest, total, None, {}))
 
 
 def _line(label: str, sums: Sums, total: Sums, calls: Calls | None, of: dict[str, str]) -> Line:
     """calls: where the calls behind the figures are; None: not on one page. of: what narrows them to this line."""
     linked = calls if calls is not None and all(of.values()) else None
-    cells = []
-    for name in COLUMNS:
-        value = MEASURES[name].of(sums, 1)
-        cells.append(Cell(MEASURES[name].shown(value), linked.url(name, **of) if linked and value else ""))
+    values = [(name, MEASURES[name].of(sums, 1)) for name in COLUMNS]
+    figures = [(name, MEASURES[name].shown(value), bool(value)) for name, value in values]
+    cells = linked.cells(figures, of) if linked else [Cell(text) for _name, text, _has_calls in figures]
     share = percent(_weight(sums, total), _weight(total, total))
     return Line(label, linked.url(**of) if linked and of else "", cells, share)
 

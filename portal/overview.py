@@ -20,8 +20,8 @@ from portal.remedies import Remedy, remedy
 from portal.standing import Standing, standings
 from usage.history import Trouble, troubles
 from usage.limits import PERIODIC, period, period_start_s
-from usage.models import DayRollup
-from usage.series import Asked, Row, Sums, buckets, totals, zone_of
+from usage.models import DayAllKeys
+from usage.series import Asked, Row, Sums, buckets, most_used, totals, zone_of
 from usage.traffic import Counted, last_minutes
 
 CARDS: Final = ("requests", "tokens", "errors", "first_p95")
@@ -114,7 +114,7 @@ def cards(tenant: Tenant, now: Asked, rows: Sequence[Row], before: Sequence[Row]
 def context(tenant: Tenant, moment: datetime) -> dict[str, Any]:
     """Ten queries, and one script of Redis, however much was used."""
     now, before = now_and_before(tenant, moment)
-    by_alias = totals(now, "alias")
+    by_alias = totals(now, "alias", latencies=False)
     drawn = sorted((name for name in by_alias if by_alias[name].requests), key=lambda name: (-by_alias[name].requests, name))
     rows = buckets(now, "alias", drawn=drawn[:SERIES_MOST])
     rows_before = buckets(before)
@@ -122,7 +122,7 @@ def context(tenant: Tenant, moment: datetime) -> dict[str, Any]:
     return {
         "cards": cards(tenant, now, rows, rows_before),
         "charts": [_chart(name, calls, now, before, rows, rows_before, drawn[:SERIES_MOST]) for name in CHARTS],
-        "keys": _top_keys(now),
+        "keys": _top_keys(now, sum(sums.requests for sums in by_alias.values())),
         "bars": bars(tenant, moment),
         "problems": [
             Problem(trouble, remedy(trouble.code)) for trouble in troubles(tenant, now.edges[0], now.edges[-1])[:TROUBLES_SHOWN]
@@ -132,7 +132,7 @@ def context(tenant: Tenant, moment: datetime) -> dict[str, Any]:
 
 
 def has_usage(tenant: Tenant) -> bool:
-    return DayRollup.objects.filter(tenant_id=tenant.pk).exists()
+    return DayAllKeys.objects.filter(tenant_id=tenant.pk).exists()
 
 
 def steps(tenant: Tenant) -> Steps:
@@ -143,9 +143,12 @@ def steps(tenant: Tenant) -> Steps:
 
 def bars(tenant: Tenant, moment: datetime) -> list[Bar]:
     """The limits that are nearest to their ends."""
-    live = Q(key=None) | (Q(key__revoked_at=None) & (Q(key__expires_at=None) | Q(key__expires_at__gt=moment)))
-    rows = Limit.objects.for_tenant(tenant).filter(live).select_related("alias", "key").order_by("tenant_id", "alias_id")
-    found = standings(tenant, list(rows[:LIMITS_ASKED]))
+    rows = list(Limit.objects.filter(Q(tenant=tenant) | Q(alias__tenant=tenant)).select_related("alias")[:LIMITS_ASKED])
+    if len(rows) < LIMITS_ASKED:  # asked apart: there may be thousands, and sorting them took longer than all else here
+        live = Q(key__revoked_at=None) & (Q(key__expires_at=None) | Q(key__expires_at__gt=moment))
+        of_keys = Limit.objects.filter(live, key__tenant=tenant).select_related("key").order_by("pk")
+        rows += of_keys[: LIMITS_ASKED - len(rows)]
+    found = standings(tenant, rows)
     found.sort(key=lambda standing: -(standing.used_width + standing.reserved_width))
     shown = found[:LIMITS_SHOWN]
     sliding = [standing for standing in shown if standing.state is not None and standing.row.name in SLIDING]
@@ -199,18 +202,11 @@ def _chart(
     return chart(f"last-{name}", measure.label, measure, now.span, edges, series, before=dashed, urls=urls)
 
 
-def _top_keys(now: Asked) -> list[TopKey]:
-    by_key = totals(now, "key")
-    all_of_them = sum(sums.requests for sums in by_key.values())
-    ranked = sorted(by_key, key=lambda pk: (-by_key[pk].requests, pk))[:KEYS_SHOWN]
-    labels = labels_of("key", ranked)
+def _top_keys(now: Asked, all_of_them: int) -> list[TopKey]:
+    """all_of_them: how many calls there were."""
+    found = most_used(now, "key", KEYS_SHOWN)
+    labels = labels_of("key", [pk for pk, _sums in found])
     return [
-        TopKey(
-            pk,
-            labels[pk],
-            whole(by_key[pk].requests),
-            whole(by_key[pk].tokens),
-            percent(by_key[pk].requests, all_of_them),
-        )
-        for pk in ranked
+        TopKey(pk, labels[pk], whole(sums.requests), whole(sums.tokens), percent(sums.requests, all_of_them))
+        for pk, sums in found
     ]

@@ -33,6 +33,10 @@ WHERE: Final[dict[str, Promise]] = {
     "minute": gettext_lazy("Totals by minute"),
     "hour": gettext_lazy("Totals by hour"),
     "day": gettext_lazy("Totals by day"),
+    "minute_all_keys": gettext_lazy("Totals of all keys by minute"),
+    "hour_all_keys": gettext_lazy("Totals of all keys by hour"),
+    "day_all_keys": gettext_lazy("Totals of all keys by day"),
+    "day_key": gettext_lazy("Totals of keys by day"),
     "counter": gettext_lazy("Counter of a limit"),
 }
 NUMBERS: Final[dict[str, Promise]] = {

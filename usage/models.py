@@ -70,8 +70,8 @@ class UsageRecord(models.Model):
         return f"{self.request_id} part {self.part}"
 
 
-class Rollup(models.Model):
-    """Totals of one span of time for one key, alias, backend, HTTP status, ending, and answers that were streamed or not.
+class AllKeysRollup(models.Model):
+    """Totals of one span of time for one alias, backend, HTTP status, ending, and answers that were streamed or not.
 
     requests: calls; a correction adds tokens and cost alone. errors, refused, blocked: how many of them ended so.
     ending: see usage.events.ending. stream: yes or no. Both "" where rows of an older release had not told them apart.
@@ -79,10 +79,9 @@ class Rollup(models.Model):
     durations, first_tokens: histograms in the buckets of usage.histograms; of calls that were not refused.
     """
 
-    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending", "stream")
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "alias", "backend", "status", "ending", "stream")
     tenant_id = models.UUIDField()
     starts_at = models.DateTimeField()
-    key_id = models.UUIDField()
     alias = models.TextField()
     backend = models.TextField()
     status = models.SmallIntegerField()
@@ -107,6 +106,16 @@ class Rollup(models.Model):
         return f"{self.starts_at} {self.alias} {self.status}"
 
 
+class Rollup(AllKeysRollup):
+    """The same, apart for each key."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending", "stream")
+    key_id = models.UUIDField()
+
+    class Meta:
+        abstract = True
+
+
 class MinuteRollup(Rollup):
     """Kept for some days only: see usage.retention."""
 
@@ -117,6 +126,39 @@ class HourRollup(Rollup):
 
 class DayRollup(Rollup):
     """Days in the tenant's reporting zone; of 23 or 25 hours where summer time begins or ends."""
+
+
+class MinuteAllKeys(AllKeysRollup):
+    """The minutes of all keys together: a tenant may have thousands of keys, and most questions are not about them."""
+
+
+class HourAllKeys(AllKeysRollup):
+    """The hours of all keys together."""
+
+
+class DayAllKeys(AllKeysRollup):
+    """The days of all keys together."""
+
+
+class DayKey(models.Model):
+    """What each key used in a day, whatever it asked for: to find the few that used most among thousands. No latencies."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "starts_at", "key_id")
+    tenant_id = models.UUIDField()
+    starts_at = models.DateTimeField()
+    key_id = models.UUIDField()
+    requests = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    refused = models.BigIntegerField()
+    blocked = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+    busy_ms = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.starts_at} {self.key_id}"
 
 
 class Label(models.Model):

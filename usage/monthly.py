@@ -1,5 +1,6 @@
 """Months as they are billed: of each tenant by its own clock, summed from the days of its rollups. Never reads a record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -8,9 +9,9 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 
 from accounts.models import Tenant
-from usage.models import DayRollup, ReportingZone
+from usage.models import DayAllKeys, ReportingZone
 from usage.rollups import zone_named
-from usage.series import Asked, Sums, table, zone_of
+from usage.series import Asked, Dimension, Sums, ranks, table, totals
 from usage.spans import at, floor_s, next_s
 from usage.totals import ANY, SUMS
 
@@ -49,33 +50,38 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class MonthOfTenant:
-    """lines: by alias and key's id. start, end: aware, in the tenant's zone."""
+    """start, end: aware, in the tenant's zone."""
 
     month: Month
     zone: ZoneInfo
     start: datetime
     end: datetime
-    lines: dict[tuple[str, str], Sums]
+    asked: Asked
 
     @property
     def total(self) -> Sums:
-        return sum(self.lines.values(), Sums())
+        """One query."""
+        return totals(self.asked, latencies=False).get("", Sums())
 
-    def by(self, place: int) -> dict[str, Sums]:
-        """By alias (0) or by key (1) alone."""
-        found: dict[str, Sums] = {}
-        for names, sums in self.lines.items():
-            found[names[place]] = found.get(names[place], Sums()) + sums
-        return found
+    def most(self, dimension: Dimension, count: int, *, by: Sequence[str]) -> tuple[dict[str, Sums], int]:
+        """Of the aliases or keys those that used most, first the one with most; and how many others used anything.
+
+        by: of what. Two queries.
+        """
+        found = ranks(self.asked, dimension, by=[by, ("requests",), ("prompt_tokens", "completion_tokens", "cost_nano")])
+        ranked = sorted((name for name in found if any(found[name])), key=lambda name: (-found[name][0], -found[name][1], name))
+        sums = totals(self.asked, dimension, only=ranked[:count], latencies=False)
+        return {name: sums[name] for name in ranked[:count] if name in sums}, len(ranked[count:])
+
+    def lines(self) -> dict[tuple[str, str], Sums]:
+        """By alias and key's id together. One query."""
+        return {(alias, key): sums for (alias, key), sums in table(self.asked, ("alias", "key")).items()}
 
 
-def month_of_tenant(tenant: Tenant, month: Month) -> MonthOfTenant:
-    """Two queries."""
-    zone = zone_of(tenant)
+def month_of_tenant(tenant: Tenant, month: Month, zone: ZoneInfo) -> MonthOfTenant:
+    """zone: of the tenant's rollups. No query: those are of what is asked of the answer."""
     start, end = month.bounds(zone)
-    asked = Asked((str(tenant.pk),), zone, start, end, "month")
-    lines = table(asked, ("alias", "key"))
-    return MonthOfTenant(month, zone, start, end, {(alias, key): sums for (alias, key), sums in lines.items()})
+    return MonthOfTenant(month, zone, start, end, Asked((str(tenant.pk),), zone, start, end, "month"))
 
 
 def month_of_all(month: Month) -> dict[UUID, Sums]:
@@ -87,7 +93,7 @@ def month_of_all(month: Month) -> dict[UUID, Sums]:
             f"""
             SELECT tenant_id, {", ".join(f"sum({name})::bigint" for name in SUMS)}
             FROM unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[]) AS wanted (id, starts, ends)
-                JOIN usage_dayrollup ON tenant_id = id AND starts_at >= starts AND starts_at < ends
+                JOIN usage_dayallkeys ON tenant_id = id AND starts_at >= starts AND starts_at < ends
             GROUP BY tenant_id HAVING {ANY}
             """,  # noqa: S608 - own names
             [[pk for pk, _ in zones], [start for start, _ in bounds], [end for _, end in bounds]],
@@ -95,10 +101,10 @@ def month_of_all(month: Month) -> dict[UUID, Sums]:
         return {pk: Sums(**dict(zip(SUMS, values, strict=True))) for pk, *values in cursor.fetchall()}
 
 
-def first_month(tenant: Tenant) -> Month | None:
-    """The earliest that has figures; None: nothing was used yet."""
-    earliest = DayRollup.objects.filter(tenant_id=tenant.pk).order_by("starts_at").values_list("starts_at", flat=True).first()
-    return Month.of(earliest.astimezone(zone_of(tenant)).date()) if earliest else None
+def first_month(tenant: Tenant, zone: ZoneInfo) -> Month | None:
+    """By the clock of `zone` the earliest that has figures; None: nothing was used yet."""
+    earliest = DayAllKeys.objects.filter(tenant_id=tenant.pk).order_by("starts_at").values_list("starts_at", flat=True).first()
+    return Month.of(earliest.astimezone(zone).date()) if earliest else None
 
 
 def first_month_of_all() -> Month | None:
@@ -107,7 +113,7 @@ def first_month_of_all() -> Month | None:
         cursor.execute(
             """
             SELECT min(first.starts_at) FROM usage_reportingzone AS zone CROSS JOIN LATERAL (
-                SELECT starts_at FROM usage_dayrollup AS day WHERE day.tenant_id = zone.tenant_id ORDER BY starts_at LIMIT 1
+                SELECT starts_at FROM usage_dayallkeys AS day WHERE day.tenant_id = zone.tenant_id ORDER BY starts_at LIMIT 1
             ) AS first
             """
         )

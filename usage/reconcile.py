@@ -1,7 +1,7 @@
 """Reconciliation: do the ledger, its rollups and Redis' counters say the same? A drift is logged and audited, not mended."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -15,10 +15,11 @@ from usage import posting
 from usage.counters import quota_counters
 from usage.limits import BoundLimit, Limit
 from usage.models import Reconciliation, ReportingZone
+from usage.months import LEDGER
 from usage.partitions import PARTITIONS, base
 from usage.quota import CountersLost, Quota
 from usage.retention import MINUTES_KEPT_DAYS
-from usage.rollups import TABLES, zone_named
+from usage.rollups import ALL_KEYS, DAY_KEYS, TABLES, zone_named
 from usage.spans import Span, at, floor_s, next_s
 from usage.store import connect
 from usage.totals import SUMS
@@ -41,7 +42,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Two that should be equal. where: minute, hour, day (the rollup) or counter (Redis). name: of the number."""
+    """Two that should be equal. name: of the number.
+
+    where: minute, hour, day (the rollup), the same with _all_keys behind it, day_key, or counter (Redis).
+    """
 
     where: str
     tenant_id: str
@@ -76,7 +80,7 @@ def reconcile(day: date, *, now_s: float) -> Report:
     return report
 
 
-_Totals = dict[str, Sequence[int]]  # by key and alias
+_Totals = dict[tuple[str, str], Sequence[int]]  # by key and alias; "" where they are not told apart
 
 
 def _rollup_drifts(tenant_id: str, zone_name: str, day: date, now_s: float) -> list[Drift]:
@@ -88,34 +92,53 @@ def _rollup_drifts(tenant_id: str, zone_name: str, day: date, now_s: float) -> l
         spans.append("minute")
     totals = _totals(tenant_id, spans, at(starts_s), at(ends_s))
     ledger = totals.pop("ledger")
-    return [drift for span in spans for drift in _compared(span, tenant_id, ledger, totals[span])]
+    of_all, of_keys = _added(ledger, key=False), _added(ledger, alias=False)
+    drifts: list[Drift] = []
+    for span in spans:
+        drifts += _compared(span, tenant_id, ledger, totals[span])
+        drifts += _compared(f"{span}_all_keys", tenant_id, of_all, totals[f"{span}_all_keys"])
+    return [*drifts, *_compared("day_key", tenant_id, of_keys, totals["day_key"])]
 
 
 def _totals(tenant_id: str, spans: Sequence[Span], start: datetime, end: datetime) -> dict[str, _Totals]:
     """Of the ledger and each rollup, in one statement, which sees one moment: posting goes on meanwhile."""
-    sources = [("ledger", "usage_usagerecord", "created_at", _OF_RECORDS)]
-    sources += [(span, TABLES[span], "starts_at", ", ".join(f"sum({name})::bigint" for name in SUMS)) for span in spans]
+    sums = ", ".join(f"sum({name})::bigint" for name in SUMS)
+    sources = [
+        ("ledger", LEDGER, "created_at", "key_id::text, alias", _OF_RECORDS),
+        *((span, TABLES[span], "starts_at", "key_id::text, alias", sums) for span in spans),
+        *((f"{span}_all_keys", ALL_KEYS[span], "starts_at", "''::text, alias", sums) for span in spans),
+        ("day_key", DAY_KEYS, "starts_at", "key_id::text, ''::text", sums),
+    ]
     selects = [
-        f"SELECT '{name}', 'key ' || key_id || ' alias ' || alias, {sums} FROM {table} "  # noqa: S608 - own names
-        f"WHERE tenant_id = %(tenant)s AND {column} >= %(start)s AND {column} < %(end)s GROUP BY key_id, alias"
-        for name, table, column, sums in sources
+        f"SELECT '{name}', {subject}, {figures} FROM {table} "  # noqa: S608 - own names
+        f"WHERE tenant_id = %(tenant)s AND {column} >= %(start)s AND {column} < %(end)s GROUP BY 1, 2, 3"
+        for name, table, column, subject, figures in sources
     ]
     totals: dict[str, _Totals] = {name: {} for name, *_ in sources}
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join(selects), {"tenant": tenant_id, "start": start, "end": end})
-        for name, subject, *sums in cursor.fetchall():
-            totals[name][subject] = sums
+        for name, key_id, alias, *figures in cursor.fetchall():
+            totals[name][key_id, alias] = figures
     return totals
 
 
-def _compared(
-    where: str, tenant_id: str, ledger: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]
-) -> Iterator[Drift]:
+def _added(totals: _Totals, *, key: bool = True, alias: bool = True) -> _Totals:
+    """By what is True alone."""
+    found: _Totals = {}
+    for (key_id, name), figures in totals.items():
+        subject = (key_id if key else "", name if alias else "")
+        found[subject] = [sum(pair) for pair in zip(figures, found.get(subject, [0] * len(SUMS)), strict=True)]
+    return found
+
+
+def _compared(where: str, tenant_id: str, ledger: _Totals, found: _Totals) -> Iterator[Drift]:
     nothing = [0] * len(SUMS)
-    for subject in sorted(ledger.keys() | found.keys()):
-        for name, ours, theirs in zip(SUMS, ledger.get(subject, nothing), found.get(subject, nothing), strict=True):
+    for key_id, alias in sorted(ledger.keys() | found.keys()):
+        named = {"day_key": f"key {key_id}"}.get(where, f"key {key_id} alias {alias}" if key_id else f"alias {alias}")
+        pairs = zip(SUMS, ledger.get((key_id, alias), nothing), found.get((key_id, alias), nothing), strict=True)
+        for name, ours, theirs in pairs:
             if ours != theirs:
-                yield Drift(where, tenant_id, subject, name, ours, theirs)
+                yield Drift(where, tenant_id, named, name, ours, theirs)
 
 
 def _counter_drifts(now_s: float) -> tuple[int, list[Drift]]:

@@ -13,7 +13,7 @@ from accounts.models import ApiKey, Tenant
 from usage import histograms
 from usage.models import ReportingZone, UsageRecord
 from usage.money import units
-from usage.rollups import TABLES, summed, zone_named
+from usage.rollups import ALL_KEYS, TABLES, summed, zone_named
 from usage.spans import Span, edges_s
 from usage.totals import ANY, HISTOGRAMS, SUMS
 
@@ -227,7 +227,7 @@ def _rows(
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT {chosen}, {", ".join(columns)} FROM {TABLES[bucket]}
+            SELECT {chosen}, {", ".join(columns)} FROM {(TABLES if "key" in groups or key_id is not None else ALL_KEYS)[bucket]}
             WHERE tenant_id = %(tenant)s AND starts_at >= %(start)s AND starts_at < %(end)s
                 {"AND key_id = %(key)s" if key_id is not None else ""}
             GROUP BY {places} HAVING {ANY} ORDER BY {places} LIMIT {ROWS_MOST + 1}

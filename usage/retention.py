@@ -10,15 +10,16 @@ from django.db import connection, transaction
 from accounts.models import Tenant
 from usage import labels, months, rollups
 from usage.models import BackendHour, ReportingZone
-from usage.rollups import TABLES, zone_named
+from usage.rollups import ALL_KEYS, DAY_KEYS, TABLES, zone_named
 from usage.spans import at, floor_s, next_s
 
 MINUTES_KEPT_DAYS: Final = 8  # the finest rollups serve the charts of the last days; hours and days stay with the ledger
 NO_TENANT_KEPT_DAYS: Final = 400  # where no tenant is left to say
 _LABELS: Final = frozenset(labels.TABLES.values())
 _TIME: Final[Mapping[str, str]] = {
-    months.LEDGER: "created_at", **dict.fromkeys((*TABLES.values(), *labels.TABLES.values()), "starts_at"),
-}  # fmt: skip
+    months.LEDGER: "created_at",
+    **dict.fromkeys((*TABLES.values(), *ALL_KEYS.values(), DAY_KEYS, *labels.TABLES.values()), "starts_at"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,10 @@ def enforce(now: datetime) -> Removed:
     for tenant_id, zone in ReportingZone.objects.values_list("tenant_id", "time_zone"):
         days = kept_days.get(tenant_id, longest_days)
         records += _delete(months.LEDGER, str(tenant_id), zone, now - timedelta(days=days))
-        rollups += _delete(TABLES["day"], str(tenant_id), zone, now - timedelta(days=days))
-        rollups += _delete(TABLES["hour"], str(tenant_id), zone, now - timedelta(days=days))
-        for table in _LABELS:
+        for table in (TABLES["day"], TABLES["hour"], ALL_KEYS["day"], ALL_KEYS["hour"], DAY_KEYS, *_LABELS):
             rollups += _delete(table, str(tenant_id), zone, now - timedelta(days=days))
-        rollups += _delete(TABLES["minute"], str(tenant_id), zone, now - timedelta(days=min(days, MINUTES_KEPT_DAYS)))
+        for table in (TABLES["minute"], ALL_KEYS["minute"]):
+            rollups += _delete(table, str(tenant_id), zone, now - timedelta(days=min(days, MINUTES_KEPT_DAYS)))
     return Removed(records, rollups, tuple(dropped))
 
 
@@ -84,12 +84,13 @@ def forget(tenant_id: str, key_ids: Collection[str]) -> int:
         zone = ReportingZone.objects.filter(tenant_id=tenant_id).values_list("time_zone", flat=True).first() or "UTC"
         labels.forget(tenant_id, key_ids, zone_named(zone))
         deleted = 0
-        for table in _TIME.keys() - _LABELS:
+        for table in (months.LEDGER, *(TABLES[span] for span in rollups.SPANS)):
             cursor.execute(
                 f"DELETE FROM {table} WHERE tenant_id = %s AND key_id = ANY(%s::uuid[])",  # noqa: S608 - own names
                 [tenant_id, list(key_ids)],
             )
             deleted += cursor.rowcount if table == months.LEDGER else 0
+        rollups.recut_sums(tenant_id, rollups.SPANS)
         rollups.recut_labels(tenant_id, zone)
         cursor.execute("SELECT set_config('sekisho.retain_from', '', true)")
     return deleted

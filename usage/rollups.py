@@ -1,9 +1,9 @@
 """Rollups: minute, hour and day totals, raised in the transaction that inserts the records they count; see ledger.post."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Final, cast
+from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
@@ -20,8 +20,21 @@ TABLES: Final[Mapping[Span, str]] = {
     "day": "usage_dayrollup",
     "month": "usage_dayrollup",
 }
+# The same without the keys: what most questions are answered from, for a tenant may have thousands.
+ALL_KEYS: Final[Mapping[Span, str]] = {
+    "minute": "usage_minuteallkeys",
+    "hour": "usage_hourallkeys",
+    "day": "usage_dayallkeys",
+    "month": "usage_dayallkeys",
+}
+# What each key used in a day, whatever it asked for, without latencies.
+DAY_KEYS: Final = "usage_daykey"
 KEY: Final = ("tenant_id", "starts_at", "key_id", "alias", "backend", "status", "ending", "stream")
+KEY_OF_ALL: Final = ("tenant_id", "starts_at", "alias", "backend", "status", "ending", "stream")
+KEY_OF_DAY_KEYS: Final = ("tenant_id", "starts_at", "key_id")
 _SUBJECT: Final = KEY[2:]
+SPANS: Final[tuple[Span, ...]] = ("minute", "hour", "day")  # that have totals of their own
+_NO_KEY: Final = "00000000-0000-0000-0000-000000000000"  # of the rows of all keys, while they are staged
 NO_TENANT_ZONE: Final = "UTC"  # of a tenant that was deleted before its last events were posted
 _LOCK: Final = 0x5365_6B69_7368_6F06  # see lock()
 _DAYS_MOST: Final = 100_000
@@ -50,14 +63,18 @@ def raise_by(events: Iterable[UsageEvent], zone_of: Mapping[str, ZoneInfo]) -> N
         for minute_s, ran_ms in busy(event):
             ran = totals if minute_s == key[1] else minutes.setdefault((event.tenant_id, minute_s, *subject), Totals())
             ran.busy_ms += ran_ms
-    hours = _merged("hour", minutes, zone_of)
-    spans: dict[Span, dict[_Key, Totals]] = {"minute": minutes, "hour": hours, "day": _merged("day", hours, zone_of)}
+    of_each, of_all = _spans(minutes, zone_of), _spans(_of_all_keys(minutes), zone_of)
+    staged = [
+        *((TABLES[span], KEY, _FIGURES, of_each[span]) for span in SPANS),
+        *((ALL_KEYS[span], KEY_OF_ALL, _FIGURES, of_all[span]) for span in SPANS),
+        (DAY_KEYS, KEY_OF_DAY_KEYS, AMOUNTS, _of_keys(of_each["day"])),
+    ]
     with connection.cursor() as cursor:
         cursor.execute(_MAKE_STAGE)
         cursor.execute("DELETE FROM usage_raise")
-        copy("usage_raise", ("span", *_COLUMNS), _lines(spans))
-        for span in spans:
-            cursor.execute(_RAISE.format(span=span))
+        copy("usage_raise", ("destination", *_COLUMNS), _lines((table, rows) for table, *_, rows in staged))
+        for table, key_columns, figures, _ in staged:
+            cursor.execute(_raise(table, key_columns, figures), [table])
     labels.raise_by(labelled, zone_of)
 
 
@@ -122,29 +139,57 @@ def summed(column: str) -> str:
     return "ARRAY[" + ", ".join(f"sum({column}[{n}])::int" for n in range(1, histograms.SIZE + 1)) + "]"
 
 
+def _of_all_keys(rows: Mapping[_Key, Totals]) -> dict[_Key, Totals]:
+    """The same without their keys."""
+    return _summed(
+        ((tenant_id, starts_s, _NO_KEY, *subject), totals) for (tenant_id, starts_s, _, *subject), totals in rows.items()
+    )
+
+
+def _of_keys(rows: Mapping[_Key, Totals]) -> dict[_Key, Totals]:
+    """The same by their keys alone."""
+    return _summed(((*key[:3], "", "", 0, "", ""), totals) for key, totals in rows.items())
+
+
+def _spans(minutes: dict[_Key, Totals], zone_of: Mapping[str, ZoneInfo]) -> dict[Span, dict[_Key, Totals]]:
+    hours = _merged("hour", minutes, zone_of)
+    return {"minute": minutes, "hour": hours, "day": _merged("day", hours, zone_of)}
+
+
 def _merged(span: Span, rows: Mapping[_Key, Totals], zone_of: Mapping[str, ZoneInfo]) -> dict[_Key, Totals]:
     """Rows of a finer span, in rows of `span`."""
-    merged: dict[_Key, Totals] = {}
     starts: dict[tuple[str, int], int] = {}
-    for (tenant_id, finer_s, *subject), totals in rows.items():
-        starts_s = starts.get((tenant_id, finer_s))
-        if starts_s is None:
-            starts_s = starts[tenant_id, finer_s] = floor_s(span, finer_s, zone_of[tenant_id])
-        key = cast(_Key, (tenant_id, starts_s, *subject))
-        merged[key] = merged[key] + totals if key in merged else totals
+    for tenant_id, finer_s in {key[:2] for key in rows}:
+        starts[tenant_id, finer_s] = floor_s(span, finer_s, zone_of[tenant_id])
+    return _summed(((key[0], starts[key[:2]], *key[2:]), totals) for key, totals in rows.items())
+
+
+def _summed(rows: Iterable[tuple[tuple[Any, ...], Totals]]) -> dict[_Key, Totals]:
+    """What has one key, added up. What is alone with its key is passed on as it is: see _lines."""
+    merged: dict[_Key, Totals] = {}
+    own: set[_Key] = set()  # whose totals were made here, and may be changed
+    for found, totals in rows:
+        key = cast(_Key, found)
+        if key not in merged:
+            merged[key] = totals
+        elif key in own:
+            merged[key].absorb(totals)
+        else:
+            merged[key] = merged[key] + totals
+            own.add(key)
     return merged
 
 
-def _lines(spans: Mapping[Span, Mapping[_Key, Totals]]) -> Iterator[str]:
-    """As COPY takes them: the span, then _COLUMNS. What is the hour's only minute is written once for both."""
+def _lines(staged: Iterable[tuple[str, Mapping[_Key, Totals]]]) -> Iterator[str]:
+    """As COPY takes them: the table, then _COLUMNS. What is the hour's only minute is written once for both."""
     numbers: dict[int, str] = {}
-    for span, rows in spans.items():
+    for table, rows in staged:
         for (tenant_id, starts_s, key_id, alias, backend, status, ended, streamed), totals in rows.items():
             written = numbers.get(id(totals))
             if written is None:
                 written = numbers[id(totals)] = _numbers(totals)
             subject = f"{key_id}\t{cells(alias, backend)}\t{status}\t{ended}\t{streamed}"
-            yield f"{span}\t{tenant_id}\t{time_cell(starts_s)}\t{subject}\t{written}\n"
+            yield f"{table}\t{tenant_id}\t{time_cell(starts_s)}\t{subject}\t{written}\n"
 
 
 def _numbers(totals: Totals) -> str:
@@ -158,16 +203,44 @@ def _raised(column: str) -> str:
 
 # Emptied at the end of each transaction.
 _MAKE_STAGE: Final = (
-    "CREATE TEMPORARY TABLE IF NOT EXISTS usage_raise (span text, LIKE usage_minuterollup) ON COMMIT DELETE ROWS"
+    "CREATE TEMPORARY TABLE IF NOT EXISTS usage_raise (destination text, LIKE usage_minuterollup) ON COMMIT DELETE ROWS"
 )
-_COLUMNS: Final = (*KEY, *AMOUNTS, *HISTOGRAMS)
-_RAISE: Final = f"""
-    INSERT INTO usage_{{span}}rollup AS held ({", ".join(_COLUMNS)})
-    SELECT {", ".join(_COLUMNS)} FROM usage_raise WHERE span = '{{span}}' ORDER BY {", ".join(KEY)}
-    ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET
-        {", ".join(f"{name} = held.{name} + EXCLUDED.{name}" for name in AMOUNTS)},
-        {", ".join(f"{name} = {_raised(name)}" for name in HISTOGRAMS)}
-"""  # noqa: S608 - own names
+_FIGURES: Final = (*AMOUNTS, *HISTOGRAMS)
+_COLUMNS: Final = (*KEY, *_FIGURES)
+_SUMMED: Final = ", ".join([*(f"sum({name})::bigint" for name in AMOUNTS), *map(summed, HISTOGRAMS)])
+
+
+def _raise(table: str, key: Sequence[str], figures: Sequence[str]) -> str:
+    sums = [_raised(name) if name in HISTOGRAMS else f"held.{name} + EXCLUDED.{name}" for name in figures]
+    return f"""
+        INSERT INTO {table} AS held ({", ".join((*key, *figures))})
+        SELECT {", ".join((*key, *figures))} FROM usage_raise WHERE destination = %s ORDER BY {", ".join(key)}
+        ON CONFLICT ({", ".join(key)}) DO UPDATE SET
+            {", ".join(f"{name} = {total}" for name, total in zip(figures, sums, strict=True))}
+    """  # noqa: S608 - own names
+
+
+def recut_sums(tenant_id: str, spans: Collection[Span]) -> None:
+    """The tenant's totals of all keys, and of each key's days, anew from those that tell both keys and all else apart.
+
+    Inside the caller's transaction, which has the lock.
+    """
+    made: list[tuple[str, str, Sequence[str], Sequence[str]]] = [
+        (ALL_KEYS[span], TABLES[span], KEY_OF_ALL, _FIGURES) for span in spans
+    ]
+    if "day" in spans:
+        made.append((DAY_KEYS, TABLES["day"], KEY_OF_DAY_KEYS, AMOUNTS))
+    with connection.cursor() as cursor:
+        for table, source, key, figures in made:
+            sums = [summed(name) if name in HISTOGRAMS else f"sum({name})::bigint" for name in figures]
+            cursor.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant_id])  # noqa: S608 - own names
+            cursor.execute(
+                f"""
+                INSERT INTO {table} ({", ".join((*key, *figures))})
+                SELECT {", ".join((*key, *sums))} FROM {source} WHERE tenant_id = %s GROUP BY {", ".join(key)}
+                """,  # noqa: S608 - own names
+                [tenant_id],
+            )
 
 
 def _realign(tenant_id: str, name: str) -> None:
@@ -179,18 +252,18 @@ def _realign(tenant_id: str, name: str) -> None:
         cursor.execute("DELETE FROM usage_daylabel WHERE tenant_id = %s", [tenant_id])
         if first is not None and last is not None:
             days = _days(first, last, zone_named(name))
-            sums = [f"sum({column})::bigint" for column in AMOUNTS] + [summed(column) for column in HISTOGRAMS]
             cursor.execute(
                 f"""
                 INSERT INTO usage_dayrollup ({", ".join(_COLUMNS)})
                 SELECT tenant_id, (%(days)s::timestamptz[])[width_bucket(starts_at, %(days)s::timestamptz[])] AS day,
-                    {", ".join(_SUBJECT)}, {", ".join(sums)}
+                    {", ".join(_SUBJECT)}, {_SUMMED}
                 FROM usage_hourrollup WHERE tenant_id = %(tenant_id)s
                 GROUP BY tenant_id, day, {", ".join(_SUBJECT)}
                 """,  # noqa: S608 - own names
                 {"days": days, "tenant_id": tenant_id},
             )
             labels.recut(cursor, tenant_id, days)
+        recut_sums(tenant_id, ["day"])
         cursor.execute("UPDATE usage_reportingzone SET time_zone = %s WHERE tenant_id = %s", [name, tenant_id])
 
 

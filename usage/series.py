@@ -1,11 +1,13 @@
 """What a chart and its table show: sums of rollups by bucket and by group, of one tenant or of all. Never reads a record.
 
-A page asks twice at most for a period: totals(), of all groups, and buckets(), of those that are drawn, the rest as one.
+A page asks for a period: totals(), of all groups, and buckets(), of those that are drawn, the rest as one. What does not ask
+for keys is answered by the totals of all keys, of which there are hundreds of times fewer rows where a tenant has thousands.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import add
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -14,7 +16,7 @@ from django.db import connection
 from accounts.models import Tenant
 from usage import histograms, labels
 from usage.models import ReportingZone
-from usage.rollups import TABLES, summed, zone_named
+from usage.rollups import ALL_KEYS, DAY_KEYS, TABLES, summed, zone_named
 from usage.spans import Span, at, edges_s
 from usage.totals import AMOUNTS, SUMS
 
@@ -30,6 +32,13 @@ COLUMNS: Final[dict[Dimension, str]] = {
     # From totals of their own, which know of nothing else: see usage.labels.
     "end_user": "label",
     "tag": "label",
+}
+# What is grouped and compared, and its type: as text it would take four times as long.
+_RAW: Final[dict[Dimension, tuple[str, str]]] = {
+    **{name: (column, "text") for name, column in COLUMNS.items()},
+    "key": ("key_id", "uuid"),
+    "status": ("status", "smallint"),
+    "tenant": ("tenant_id", "uuid"),
 }
 SEPARATOR: Final = "\x1f"  # between the values of two dimensions
 BUCKETS_MOST: Final = 800  # more than a screen has room for
@@ -83,10 +92,27 @@ class Sums:
         return histograms.percentile(self.first_tokens, fraction)
 
     def __add__(self, other: "Sums") -> "Sums":
-        histogram = [a + b for a, b in zip(self.first_tokens, other.first_tokens, strict=False)]
-        longer = self.first_tokens or other.first_tokens
-        added = {name: getattr(self, name) + getattr(other, name) for name in AMOUNTS}
-        return Sums(**added, first_tokens=tuple(histogram) if histogram else longer)
+        ours, theirs = self.first_tokens, other.first_tokens
+        return Sums(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            self.refused + other.refused,
+            self.blocked + other.blocked,
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost_nano + other.cost_nano,
+            self.busy_ms + other.busy_ms,
+            tuple(map(add, ours, theirs)) if ours and theirs else ours or theirs,
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        return not (any(getattr(self, name) for name in AMOUNTS) or any(self.first_tokens))
+
+    def __neg__(self) -> "Sums":
+        amounts = {name: -getattr(self, name) for name in AMOUNTS}
+        return Sums(**amounts, first_tokens=tuple(-count for count in self.first_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +130,45 @@ def zone_of(tenant: Tenant) -> ZoneInfo:
     return zone_named(name or tenant.time_zone)
 
 
-def totals(asked: Asked, dimension: Dimension | None = None, sub: Dimension | None = None) -> dict[str, Sums]:
-    """Of the whole time, by value of the dimension; by "" where there is none, by both with SEPARATOR between for two."""
-    edges = asked.edges
-    found = _select(asked, edges[0], edges[-1], [dimension, sub], [_name(dimension, sub)], {})
-    return {name: _sums(values) for name, *values in found}
+def totals(
+    asked: Asked,
+    dimension: Dimension | None = None,
+    sub: Dimension | None = None,
+    *,
+    only: Collection[str] | None = None,
+    latencies: bool = True,
+) -> dict[str, Sums]:
+    """Of the whole time, by value of the dimension; by "" where there is none, by both with SEPARATOR between for two.
+
+    only: of these values alone. latencies: with the histograms, which cost four times the rest.
+    """
+    chosen = _chosen(dimension, sub)
+    query, values = _query(asked, chosen, [_name(dimension, sub)], only=only, latencies=latencies)
+    return {name: _sums(found) for name, *found in _rows(query, values)}
+
+
+def ranks(
+    asked: Asked, dimension: Dimension | None, sub: Dimension | None = None, *, by: Sequence[Sequence[str]]
+) -> dict[str, tuple[int, ...]]:
+    """Of every value of the dimension some figures alone, each the sum of columns: it may have thousands of values."""
+    figures = [f"sum({' + '.join(columns)})::bigint" for columns in by]
+    query, values = _query(asked, _chosen(dimension, sub), [_name(dimension, sub)], figures=figures, latencies=False)
+    return {name: tuple(found) for name, *found in _rows(query, values)}
 
 
 def table(asked: Asked, dimensions: Sequence[Dimension]) -> dict[tuple[str, ...], Sums]:
-    """Of the whole time, by the values of all the dimensions together. Without latencies, which cost four times the rest."""
-    edges = asked.edges
-    found = _select(asked, edges[0], edges[-1], dimensions, [COLUMNS[name] for name in dimensions], {}, latencies=False)
-    rows = {tuple(row[: len(dimensions)]): _sums([*row[len(dimensions) :], ()]) for row in found}
+    """Of the whole time, by the values of all the dimensions together, where anything was used. Without latencies."""
+    query, values = _query(asked, dimensions, [COLUMNS[name] for name in dimensions], latencies=False)
+    rows = {tuple(row[: len(dimensions)]): _sums(row[len(dimensions) :]) for row in _rows(query, values)}
     return {names: sums for names, sums in rows.items() if any(getattr(sums, name) for name in SUMS)}
+
+
+def most_used(asked: Asked, dimension: Dimension, count: int) -> list[tuple[str, Sums]]:
+    """The values with the most calls, first the one with most; their calls and tokens alone."""
+    amounts = ("requests", "prompt_tokens", "completion_tokens")
+    query, values = _query(asked, [dimension], [COLUMNS[dimension]], amounts=amounts, latencies=False)
+    found = _rows(f"{query} ORDER BY sum(requests) DESC, {_RAW[dimension][0]} LIMIT %(most)s", values | {"most": count})
+    return [(name, _sums(sums)) for name, *sums in found]
 
 
 def buckets(
@@ -125,20 +177,45 @@ def buckets(
     sub: Dimension | None = None,
     *,
     drawn: Collection[str] = (),
+    amounts: Collection[str] = AMOUNTS,
     latencies: bool = True,
 ) -> list[Row]:
     """By bucket, from 0, oldest first; of the dimension's values those that are `drawn`, and all others together.
 
-    latencies: with the histograms, which cost four times the rest.
+    amounts: the only ones that are summed, all others are 0. latencies: with the histograms, which cost four times the rest.
     """
-    edges = asked.edges
     name = _name(dimension, sub)
+    chosen = _chosen(dimension, sub)
+    if "key" in chosen or _kind(chosen):
+        return _buckets_and_the_rest(asked, chosen, name, drawn, amounts=amounts, latencies=latencies)
     if dimension is not None:
         name = f"CASE WHEN {name} = ANY(%(drawn)s) THEN {name} END"
-    values = {"edges": edges, "drawn": list(drawn)}
-    found = _select(asked, edges[0], edges[-1], [dimension, sub], [_BUCKET, name], values, latencies=latencies)
-    more: list[Any] = [] if latencies else [()]
-    return [Row(number - 1, name, _sums([*amounts, *more])) for number, name, *amounts in found]
+    query, values = _query(asked, chosen, [_BUCKET, name], amounts=amounts, latencies=latencies, grouped=[_BUCKET, name])
+    found = _rows(f"{query} ORDER BY 1, 2", values | {"drawn": list(drawn)})
+    return [Row(number - 1, name, _sums(amounts)) for number, name, *amounts in found]
+
+
+def _buckets_and_the_rest(
+    asked: Asked, chosen: Sequence[Dimension], name: str, drawn: Collection[str], *, amounts: Collection[str], latencies: bool
+) -> list[Row]:
+    """Those drawn are looked up, thousands of others are what is left of all together: in one statement, which sees one moment.
+
+    All together are the totals of all keys; of labels, which overlap, those of all labels.
+    """
+    what: Any = {"amounts": amounts, "latencies": latencies}
+    query, values = _query(asked, chosen, [_BUCKET, name], only=drawn, grouped=[_BUCKET, name], **what)
+    of_all, more = _query(asked, chosen if _kind(chosen) else (), [_BUCKET, "NULL::text"], grouped=[_BUCKET], **what)
+    rows: list[Row] = []
+    rest: dict[int, Sums] = {}
+    for number, found, *figures in _rows(f"{query} UNION ALL {of_all}", values | more):
+        sums = _sums(figures)
+        if found is None:
+            rest[number - 1] = rest.get(number - 1, Sums()) + sums
+        else:
+            rows.append(Row(number - 1, found, sums))
+            rest[number - 1] = rest.get(number - 1, Sums()) + -sums
+    rows += [Row(number, None, sums) for number, sums in rest.items() if not sums.is_empty]
+    return sorted(rows, key=lambda row: (row.bucket, row.name is None, row.name or ""))
 
 
 def every_row(asked: Asked, dimension: Dimension | None = None, sub: Dimension | None = None) -> Iterator[Row]:
@@ -146,30 +223,31 @@ def every_row(asked: Asked, dimension: Dimension | None = None, sub: Dimension |
     edges = asked.edges
     for first in range(0, len(edges) - 1, BUCKETS_AT_ONCE):
         part = edges[first : first + BUCKETS_AT_ONCE + 1]
-        found = _select(asked, part[0], part[-1], [dimension, sub], [_BUCKET, _name(dimension, sub)], {"edges": part})
+        some = replace(asked, start=part[0], end=part[-1])
+        query, values = _query(some, _chosen(dimension, sub), [_BUCKET, _name(dimension, sub)])
+        found = _rows(f"{query} ORDER BY 1, 2", values)
         if not connection.in_atomic_block:
             connection.close()  # back to its pool: a client that reads slowly holds none
-        yield from (Row(first + number - 1, name, _sums(values)) for number, name, *values in found)
+        yield from (Row(first + number - 1, name, _sums(amounts)) for number, name, *amounts in found)
 
 
 def how_many_rows(asked: Asked, dimension: Dimension | None = None, sub: Dimension | None = None, *, most: int) -> int:
     """How many every_row gives; counted to most + 1 at most, which says that there are more."""
-    edges = asked.edges
-    source, where, values = _source(asked, edges[0], edges[-1], [dimension, sub])
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT count(*) FROM (
-                SELECT 1 FROM {source} WHERE {where} GROUP BY {_BUCKET}, {_name(dimension, sub)} LIMIT %(most)s
-            ) AS found
-            """,  # noqa: S608 - own names
-            {**values, "edges": edges, "most": most + 1},
-        )
-        (count,) = cursor.fetchone() or (0,)
-    return int(count)
+    chosen = _chosen(dimension, sub)
+    source, where, values = _source(asked, asked.edges, chosen)
+    grouped = ", ".join([_BUCKET, *(_RAW[name][0] for name in chosen)])
+    found = _rows(
+        f"SELECT count(*) FROM (SELECT 1 FROM {source} WHERE {where} GROUP BY {grouped} LIMIT %(most)s) AS found",  # noqa: S608
+        values | {"most": most + 1},
+    )
+    return int(found[0][0])
 
 
 _BUCKET: Final = "width_bucket(starts_at, %(edges)s::timestamptz[])"
+
+
+def _chosen(*dimensions: Dimension | None) -> list[Dimension]:
+    return [name for name in dimensions if name is not None]
 
 
 def _name(dimension: Dimension | None, sub: Dimension | None = None) -> str:
@@ -178,24 +256,28 @@ def _name(dimension: Dimension | None, sub: Dimension | None = None) -> str:
     return f"{COLUMNS[dimension]} || chr({ord(SEPARATOR)}) || {COLUMNS[sub]}" if sub else COLUMNS[dimension]
 
 
-def _source(
-    asked: Asked, start: datetime, end: datetime, dimensions: Sequence[Dimension | None]
-) -> tuple[str, str, dict[str, Any]]:
+def _source(asked: Asked, edges: Sequence[datetime], dimensions: Sequence[Dimension]) -> tuple[str, str, dict[str, Any]]:
     """The table, the condition, and its values. Raises ValueError for what no table knows together."""
     # Days of other zones than the tenant's own are made of hours.
     span: Span = asked.span if asked.is_own or asked.span == "minute" else "hour"
     where = ["tenant_id = ANY(%(tenants)s::uuid[])", "starts_at >= %(start)s", "starts_at < %(end)s"]
     values: dict[str, Any] = {
         "tenants": list(asked.tenant_ids),
-        "start": at(start.timestamp()),
-        "end": at(end.timestamp()),
+        "edges": list(edges),
+        "start": at(edges[0].timestamp()),
+        "end": at(edges[-1].timestamp()),
         **{name: list(wanted) for name, wanted in asked.wanted.items()},
     }
-    where += [f"{COLUMNS[name]} = ANY(%({name})s)" for name in asked.wanted]
-    named = {name for name in (*dimensions, *asked.wanted) if name is not None}
-    if (kind := _kind(named)) is None:
-        return TABLES[span], " AND ".join(where), values
-    return labels.TABLES[span], " AND ".join([*where, "kind = %(kind)s"]), values | {"kind": kind}
+    where += [_is_one_of(name, name) for name in asked.wanted]
+    named = {*dimensions, *asked.wanted}
+    if kind := _kind(named):
+        return labels.TABLES[span], " AND ".join([*where, "kind = %(kind)s"]), values | {"kind": kind}
+    return (TABLES if "key" in named else ALL_KEYS)[span], " AND ".join(where), values
+
+
+def _is_one_of(dimension: Dimension, parameter: str) -> str:
+    column, kind = _RAW[dimension]
+    return f"{column} = ANY(%({parameter})s::{kind}[])"
 
 
 def _kind(named: Collection[Dimension]) -> str | None:
@@ -207,31 +289,52 @@ def _kind(named: Collection[Dimension]) -> str | None:
     return kinds[0]
 
 
-def _select(
+def _query(
     asked: Asked,
-    start: datetime,
-    end: datetime,
-    dimensions: Sequence[Dimension | None],
-    chosen: Sequence[str],
-    values: dict[str, Any],
+    dimensions: Sequence[Dimension],
+    shown: Sequence[str],
     *,
+    only: Collection[str] | None = None,
+    amounts: Collection[str] = AMOUNTS,
     latencies: bool = True,
-) -> list[tuple[Any, ...]]:
-    source, where, own = _source(asked, start, end, dimensions)
+    figures: Sequence[str] | None = None,
+    grouped: Sequence[str] | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """A SELECT of what is `shown`, then the sums of each group, and its values.
+
+    figures: in place of those sums. only: of the dimensions' values these, both with SEPARATOR between for two. grouped: by
+    what; None: by bucket, where that is shown, and by the dimensions.
+    """
+    source, where, values = _source(asked, asked.edges, dimensions)
+    if source == TABLES["day"] and not latencies and {*dimensions, *asked.wanted} <= {"key", "tenant"}:
+        source = DAY_KEYS
+    if only is not None:
+        parts = list(zip(*(name.split(SEPARATOR, len(dimensions) - 1) for name in only), strict=True)) or [()] * len(dimensions)
+        for place, (name, part) in enumerate(zip(dimensions, parts, strict=True)):
+            where += f" AND {_is_one_of(name, f'only_{place}')}"
+            values[f"only_{place}"] = list(part)
+        if len(dimensions) > 1:
+            where += f" AND {shown[-1]} = ANY(%(only)s)"
+            values["only"] = list(only)
+    if grouped is None:
+        grouped = [*([_BUCKET] if _BUCKET in shown else []), *(_RAW[name][0] for name in dimensions)]
     is_of_labels = source in labels.TABLES.values()
-    sums = [f"sum({name})::bigint" for name in SUMS]
-    sums.append("0::bigint" if is_of_labels else "sum(busy_ms)::bigint")
+    known = SUMS if is_of_labels else AMOUNTS
+    sums = [f"sum({name})::bigint" if name in known and name in amounts else "0::bigint" for name in AMOUNTS]
     if latencies:
         sums.append("ARRAY[]::int[]" if is_of_labels else summed("first_tokens"))
-    places = ", ".join(str(place) for place in range(1, len(chosen) + 1))
+    query = f"SELECT {', '.join([*shown, *(figures or sums)])} FROM {source} WHERE {where}"  # noqa: S608 - own names
+    return query + (f" GROUP BY {', '.join(grouped)}" if grouped else " HAVING count(*) > 0"), values
+
+
+def _rows(query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {', '.join([*chosen, *sums])} FROM {source} WHERE {where} GROUP BY {places} ORDER BY {places}",  # noqa: S608
-            {**own, **values},
-        )
+        cursor.execute(query, values)
         found: list[tuple[Any, ...]] = cursor.fetchall()
     return found
 
 
 def _sums(values: Sequence[Any]) -> Sums:
-    return Sums(**dict(zip(AMOUNTS, values[:-1], strict=True)), first_tokens=tuple(values[-1]))
+    """values: as _query selects them."""
+    latencies = tuple(values[-1]) if len(values) > len(AMOUNTS) else ()
+    return Sums(**dict(zip(AMOUNTS, values, strict=False)), first_tokens=latencies)

@@ -56,13 +56,24 @@ class Totals:
             if event.first_token_ms is not None:
                 self.first_tokens[histograms.bucket(event.first_token_ms)] += 1
 
+    def absorb(self, other: "Totals") -> None:
+        """Be both of them."""
+        self.requests += other.requests
+        self.errors += other.errors
+        self.refused += other.refused
+        self.blocked += other.blocked
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cost_nano += other.cost_nano
+        self.busy_ms += other.busy_ms
+        self.durations = list(map(add, self.durations, other.durations))
+        self.first_tokens = list(map(add, self.first_tokens, other.first_tokens))
+
     def __add__(self, other: "Totals") -> "Totals":
-        both = Totals(
-            durations=list(map(add, self.durations, other.durations)),
-            first_tokens=list(map(add, self.first_tokens, other.first_tokens)),
-        )
-        for name in AMOUNTS:
-            setattr(both, name, getattr(self, name) + getattr(other, name))
+        both = Totals()
+        both.absorb(self)
+        both.absorb(other)
         return both
 
 

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.utils import formats
 from django.utils.translation import gettext as _
 
+from portal.forms.menus import Menu
 from usage.monthly import Month
 
 OFFERED_MOST: Final = 60
@@ -27,7 +28,7 @@ class MonthFilter(forms.Form):
         offered = {str(month): named(month) for month in months}
         if (other := _month(asked)) and asked not in offered:
             offered[asked] = named(other)
-        widget = forms.Select(choices=list(offered.items()))
+        widget = Menu(choices=list(offered.items()))
         self.fields["month"] = forms.CharField(label=_("Month"), required=False, widget=widget)
         if not asked:
             self.data = {**dict(self.data.items()), "month": str(current)}

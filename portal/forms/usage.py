@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import ApiKey, Tenant
 from gateway.models import ModelAlias
+from portal.forms.menus import Menu
 from portal.measures import MEASURES
 from portal.wording import ENDINGS
 from usage.history import Wanted
@@ -374,7 +375,7 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 def _choice(label: Any, choices: Any, **options: Any) -> forms.ChoiceField:
     """None of them: the first."""
-    return forms.ChoiceField(label=label, choices=list(choices), required=False, **options)
+    return forms.ChoiceField(**{"label": label, "choices": list(choices), "required": False, "widget": Menu} | options)
 
 
 def _named(label: Any, offered: dict[str, str], asked: str) -> forms.CharField:
@@ -382,5 +383,5 @@ def _named(label: Any, offered: dict[str, str], asked: str) -> forms.CharField:
     widget: forms.Widget = forms.TextInput(attrs={"maxlength": 128})
     if len(offered) <= OFFERED_MOST:
         more = {asked[:128]: asked[:128]} if asked and asked not in offered else {}
-        widget = forms.Select(choices=[("", _("All")), *offered.items(), *more.items()])
+        widget = Menu(choices=[("", _("All")), *offered.items(), *more.items()])
     return forms.CharField(label=label, required=False, max_length=128, widget=widget)

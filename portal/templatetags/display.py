@@ -38,7 +38,7 @@ def rule_word(name: str) -> str:
 
 @register.filter
 def number(value: int) -> str:
-    return formats.number_format(value, use_l10n=True, force_grouping=True)
+    return measures.whole(value)
 
 
 @register.filter

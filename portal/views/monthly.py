@@ -23,20 +23,22 @@ from usage.series import zone_of
 
 @require(Action.VIEW)
 def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
-    form = _form(request, tenant)
-    context = _context(form, _now(zone_of(tenant))) | {"tenant": tenant, "made_at": timezone.now()}
+    zone = zone_of(tenant)
+    form = _form(request, tenant, zone)
+    context = _context(form, _now(zone)) | {"tenant": tenant, "made_at": timezone.now()}
     if form.is_valid():
-        found = month_of_tenant(tenant, form.month)
-        context |= {"found": found, "report": monthly.report(tenant, found), "zone": found.zone.key}
+        found = month_of_tenant(tenant, form.month, zone)
+        context |= {"found": found, "report": monthly.report(tenant, found), "zone": zone.key}
     return render(request, "portal/monthly/show.html", context)
 
 
 @require(Action.VIEW)
 def download(request: HttpRequest, tenant: Tenant) -> HttpResponseBase:
-    form = _form(request, tenant)
+    zone = zone_of(tenant)
+    form = _form(request, tenant, zone)
     if not form.is_valid():
         return redirect(f"{reverse('monthly', args=[tenant.slug])}?{request.GET.urlencode()}")
-    rows = monthly.rows(month_of_tenant(tenant, form.month))
+    rows = monthly.rows(month_of_tenant(tenant, form.month, zone))
     return _file(monthly.HEAD, rows, f"monthly-{tenant.slug}-{form.month}.csv")
 
 
@@ -60,8 +62,8 @@ def download_of_all(request: HttpRequest) -> HttpResponseBase:
     return _file(monthly.HEAD_OF_ALL, rows, f"monthly-all-{form.month}.csv")
 
 
-def _form(request: HttpRequest, tenant: Tenant) -> MonthFilter:
-    return MonthFilter(request.GET, first=first_month(tenant), current=_now(zone_of(tenant)))
+def _form(request: HttpRequest, tenant: Tenant, zone: ZoneInfo) -> MonthFilter:
+    return MonthFilter(request.GET, first=first_month(tenant, zone), current=_now(zone))
 
 
 def _form_of_all(request: HttpRequest) -> MonthFilter:

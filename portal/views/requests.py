@@ -1,7 +1,7 @@
 """The calls of a tenant, newest first, and the story of each: what it used, how long it took, what limits and policies said."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -53,6 +54,7 @@ class Call:
     key_id: str
     key_name: str
     created_at: datetime
+    chip: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,11 @@ def index(request: HttpRequest, tenant: Tenant) -> HttpResponse:
         else:
             page = history.page(tenant, form.calls, before=place)
     calls = [_call(parts) for parts in page.calls] if page else []
+    # One for each ending, not for each call: a list has two or three.
+    chips = {
+        ending: render_to_string("portal/requests/_ending.html", {"ending": ending}) for ending in {c.ending for c in calls}
+    }
+    calls = [replace(call, chip=chips[call.ending]) for call in calls]
     context = {
         "tenant": tenant,
         "form": form,

@@ -1,5 +1,6 @@
 """Usage of a tenant, and for operators of all of them: a chart and a table of what the URL asks, and the same as a file."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
@@ -29,12 +30,15 @@ def index(request: HttpRequest, holder: Tenant | None) -> HttpResponse:
     query = request.GET.copy()
     for name in (*keyset.PLACES, "sort"):
         query.pop(name, None)
+    page: keyset.Page[Any] = keyset.page_in(request, found.names if found else (), lambda name: name)
+    if found and page.rows:
+        page = replace(page, rows=found.entries(page.rows))
     context: dict[str, Any] = {
         "tenant": holder,
         "home": url_of(holder, "usage"),
         "form": form,
         "board": found,
-        "page": keyset.page_in(request, found.entries if found else (), lambda entry: f"{entry.name}/{entry.sub_name}"),
+        "page": page,
         "measures": MEASURES.values(),
         "columns": [MEASURES[name] for name in COLUMNS],
         "group": form.groups.get(form.dimension) if found and form.dimension else "",

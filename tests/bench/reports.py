@@ -68,8 +68,9 @@ def main() -> None:
             hours = cursor.rowcount
             for tenant in tenants:  # the days come from the hours as they do where a tenant changes its zone
                 ReportingZone.objects.create(tenant_id=tenant.pk, time_zone="UTC")
+                rollups.recut_sums(str(tenant.pk), ["hour"])
             rollups.realign()
-            cursor.execute("VACUUM ANALYZE usage_hourrollup, usage_dayrollup")
+            cursor.execute("VACUUM ANALYZE")
             cursor.execute("SELECT count(*), sum(requests) FROM usage_dayrollup WHERE tenant_id = %s", [acme.pk])
             days, calls = cursor.fetchone() or (0, 0)
         sys.stdout.write(f"{hours:,} hours of all; of the tenant {days:,} days, {calls:,} calls\n")

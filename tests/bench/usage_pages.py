@@ -66,6 +66,7 @@ def fill_usage() -> None:
         sys.stdout.write(f"{cursor.rowcount:,} hours of all\n")
         for tenant in tenants:  # the days come from the hours as they do where a tenant changes its zone
             ReportingZone.objects.create(tenant_id=tenant.pk, time_zone="UTC")
+            rollups.recut_sums(str(tenant.pk), ["hour"])
         rollups.realign()
         cursor.execute(LABELS)
         cursor.execute("SELECT count(*), sum(requests) FROM usage_dayrollup WHERE tenant_id = %s", [tenants[0].pk])

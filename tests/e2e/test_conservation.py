@@ -22,7 +22,7 @@ from tests.e2e.conftest import CHAT, Stand, await_configuration, publish
 from tests.processes import Gateway, portal
 from tests.proofs import full
 from usage.limits import SUBJECTS
-from usage.models import DayRollup, HourRollup, MinuteRollup, UsageRecord
+from usage.models import DayAllKeys, DayKey, DayRollup, HourAllKeys, HourRollup, MinuteAllKeys, MinuteRollup, UsageRecord
 from usage.money import units
 from usage.posting import drain_journal
 
@@ -238,7 +238,7 @@ def simulator_and_ledger_agree(books: Books, rows: list[UsageRecord], kinds: dic
 def all_sums_agree(stand: Stand, secret: str, rows: list[UsageRecord]) -> None:
     """Ledger, rollups, GET /v1/usage and the counters of tenant, alias and key, estimates included."""
     prompt, completion, cost = columns_summed([row.prompt_tokens, row.completion_tokens, row.cost_nano] for row in rows)
-    for rollup in (MinuteRollup, HourRollup, DayRollup):
+    for rollup in (MinuteRollup, HourRollup, DayRollup, MinuteAllKeys, HourAllKeys, DayAllKeys, DayKey):
         summed = rollup.objects.aggregate(*(Sum(name, default=0) for name in ("requests", *SUMS)))
         assert list(summed.values()) == [len(rows), prompt, completion, cost], rollup
     for bucket in ("minute", "hour", "day", "month"):

@@ -13,7 +13,7 @@ from accounts.models import ApiKey, AuditEvent, Tenant
 from portal import demo, demo_usage
 from tests.usage.made import event
 from usage import ledger
-from usage.models import DayRollup, HourRollup, MinuteRollup, UsageRecord
+from usage.models import DayAllKeys, DayKey, DayRollup, HourAllKeys, HourRollup, MinuteAllKeys, MinuteRollup, UsageRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +62,7 @@ def test_removal_leaves_what_is_real(tenant: Tenant) -> None:
     call_command("demo_usage")
     call_command("demo_usage", "--remove")
     assert [str(record.request_id) for record in UsageRecord.objects.all()] == [real.request_id]
-    for model in (MinuteRollup, HourRollup, DayRollup):
+    for model in (MinuteRollup, HourRollup, DayRollup, MinuteAllKeys, HourAllKeys, DayAllKeys, DayKey):
         rows: Any = model.objects.all()
         assert [row.requests for row in rows] == [1]
     assert [key.name for key in ApiKey.objects.usable()] == ["real"]

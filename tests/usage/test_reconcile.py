@@ -13,7 +13,7 @@ from accounts.models import AuditEvent, Tenant
 from tests.usage.made import KEY_ID, OTHER_KEY_ID, event, put_on_journal
 from usage import ledger
 from usage.limits import BoundLimit, Limit
-from usage.models import DayRollup, HourRollup, MinuteRollup
+from usage.models import DayAllKeys, DayKey, DayRollup, HourAllKeys, HourRollup, MinuteAllKeys, MinuteRollup
 from usage.partitions import partition, subject_key
 from usage.quota import Counter, Quota
 from usage.reconcile import Drift, reconcile
@@ -68,6 +68,25 @@ def test_rollup_that_differs_is_told(acme: Tenant, globex: Tenant, model: Any, w
     assert audit.verify() is None
 
 
+@pytest.mark.parametrize(
+    ("model", "where", "subject"),
+    [
+        (MinuteAllKeys, "minute_all_keys", "alias code"),
+        (HourAllKeys, "hour_all_keys", "alias code"),
+        (DayAllKeys, "day_all_keys", "alias code"),
+        (DayKey, "day_key", f"key {OTHER_KEY_ID}"),
+    ],
+)
+def test_totals_of_all_keys_or_of_each_that_differ_are_told(acme: Tenant, model: Any, where: str, subject: str) -> None:
+    use(acme)
+    own = {"key_id": OTHER_KEY_ID} if model is DayKey else {"alias": "code"}
+    row = model.objects.filter(starts_at__gte=NOON - timedelta(hours=12), **own).order_by("starts_at")[0]
+    row.requests += 3
+    row.save()
+    (drift,) = reconcile(DAY, now_s=NOW_S).drifts
+    assert (drift.where, drift.subject, drift.name, drift.found - drift.ledger) == (where, subject, "requests", 3)
+
+
 def test_rollup_that_is_missing_and_one_without_records_are_told(acme: Tenant) -> None:
     use(acme)
     HourRollup.objects.filter(key_id=OTHER_KEY_ID).delete()
@@ -84,6 +103,7 @@ def test_rollup_that_is_missing_and_one_without_records_are_told(acme: Tenant) -
 def test_minutes_that_are_gone_by_now_are_not_missed(acme: Tenant) -> None:
     use(acme)
     MinuteRollup.objects.all().delete()
+    MinuteAllKeys.objects.all().delete()
     assert reconcile(DAY, now_s=NOW_S).drifts != ()
     assert reconcile(DAY, now_s=NOW_S + 20 * 86400).drifts == ()
 

@@ -79,9 +79,14 @@ function enliven(chart) {
     const url = new URL(location.href);
     url.searchParams.set("range", "custom");
     url.searchParams.set("from", rows[Math.min(from, at)].dataset.from);
-    url.searchParams.set("to", rows[Math.max(from, at)].dataset.to);
+    url.searchParams.set("to", ends(Math.max(from, at)));
     url.searchParams.delete("page");
     location.assign(url);
+  }
+
+  // A row ends where the next one begins.
+  function ends(bucket) {
+    return rows[bucket + 1]?.dataset.from ?? rows[bucket].dataset.to;
   }
 
   function bucketAt(event) {
