@@ -167,7 +167,7 @@ def test_every_figure_of_the_charts_table_leads_to_the_calls_it_counts(
     ])  # fmt: skip
     query = "?range=24h&compare=previous&ending=failed" if metric == "errors" else "?range=24h&compare=previous"
     table = page_of(viewer, f"{query}&metric={metric}").split('class="as-table"')[1].split("</table>")[0]
-    found = re.findall(r'<a class="plain" href="(/t/acme/requests/[^"]*)">([^<]+)</a>', table)
+    found = re.findall(r'<a href="(/t/acme/requests/[^"]*)">([^<]+)</a>', table)
     assert found
     for url, shown in found:
         calls = page_of(viewer, path=unescape(url)).count('class="call-time"')
