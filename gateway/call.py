@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
 import orjson
-import structlog
 from uuid_utils import uuid7
 
-from gateway import metrics
+from gateway import call_log, metrics
 from gateway.config.documents import Price
 from gateway.exceptions import ContentBlocked, GatewayError
 from gateway.policy.decisions import Decision
@@ -23,7 +22,6 @@ from usage.events import VERSION, EndedCall, Outcome, WrittenEvent
 from usage.reservation import NO_STATES, Reservation
 
 DECISIONS_MAX: Final = 100  # in a call's record
-_log = structlog.get_logger("gateway")
 
 
 class Place(Protocol):
@@ -161,7 +159,7 @@ class Call:
             return
         tenant = self.principal.tenant.slug if self.principal else ""
         metrics.count(metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome))
-        _log.info("call", **self._line(status, outcome, error_code, usage, duration_ms))
+        call_log.note(self._line(status, outcome, error_code, usage, duration_ms))
         if self.principal is None or not self.is_metered:
             return
         metrics.of(metrics.DURATION, self.alias).observe(duration_ms / 1000)

@@ -211,8 +211,10 @@ class Connection:
     def _receive(self, timeout_s: float) -> bytes:
         if self._is_aborted:
             raise UpstreamAborted
+        if timeout_s <= 0:
+            raise UpstreamSilence("no time left")
         try:
-            data = self._receiver.receive(_time_left(timeout_s))
+            data = self._receiver.receive(timeout_s)
         except TimeoutError:
             raise UpstreamSilence("no byte in time") from None
         except OSError as error:

@@ -4,12 +4,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gevent.socket
 import pytest
 
-from gateway.upstream.receiver import GeventReceiver, PlainReceiver, receiver_of
+from gateway.upstream.receiver import GeventReceiver, PlainReceiver, Receiver, StreamReceiver, receiver_of
 
 HERE = Path(__file__).parent
 PATCHED = "from gevent import monkey; monkey.patch_all(); import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -44,16 +46,17 @@ def test_the_same_holds_under_gevent(module: str) -> None:
 def test_a_gevent_socket_is_read_the_cheaper_way() -> None:
     plain, other = socket.socketpair()
     ours, theirs = gevent.socket.socketpair()
-    assert isinstance(receiver_of(ours), GeventReceiver)
+    assert isinstance(receiver_of(ours), StreamReceiver)
     assert isinstance(receiver_of(plain), PlainReceiver)
     for sock in (plain, other, ours, theirs):
         sock.close()
 
 
-def test_every_wait_has_the_whole_time() -> None:
+@pytest.mark.parametrize("kind", [GeventReceiver, StreamReceiver])
+def test_every_wait_has_the_whole_time(kind: Callable[[socket.socket], Receiver]) -> None:
     """A timer that goes on where it was stopped would end the second wait early, and the third at once."""
     ours, theirs = gevent.socket.socketpair()
-    receiver = receiver_of(ours)
+    receiver = kind(ours)
     gevent.spawn_later(0.2, theirs.sendall, b"x")
     assert receiver.receive(0.3) == b"x"
     for _ in range(2):
@@ -64,3 +67,75 @@ def test_every_wait_has_the_whole_time() -> None:
     receiver.close()
     ours.close()
     theirs.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[StreamReceiver, Any]]:
+    ours, theirs = gevent.socket.socketpair()
+    receiver = StreamReceiver(ours)
+    yield receiver, theirs
+    receiver.close()
+    ours.close()
+    theirs.close()
+
+
+def test_a_stream_is_read_as_it_comes_and_its_end_is_told(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+
+    def send() -> None:
+        for number in range(200):
+            theirs.sendall(b"%d\n" % number)
+            if number % 3 == 0:
+                gevent.sleep(0.001)
+        theirs.shutdown(socket.SHUT_WR)
+
+    sending = gevent.spawn(send)
+    came = b""
+    while data := receiver.receive(10):
+        came += data
+    assert came == b"".join(b"%d\n" % number for number in range(200))
+    assert receiver.receive(10) == b""
+    sending.get()
+
+
+def test_what_comes_while_nobody_waits_is_read_later_and_keeps_no_loop_busy(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    theirs.sendall(b"1")
+    assert receiver.receive(10) == b"1"
+    theirs.sendall(b"2")
+    turns = 0
+    for _ in range(20):
+        gevent.sleep(0.001)
+        turns += receiver._is_watching
+    assert turns <= 1, "the loop looks again and again"
+    assert receiver.receive(10) == b"2"
+
+
+def test_a_shorter_wait_after_a_long_one_ends_in_its_own_time(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    theirs.sendall(b"1")
+    assert receiver.receive(600) == b"1"
+    with gevent.Timeout(30), pytest.raises(TimeoutError):
+        receiver.receive(0.2)
+    theirs.sendall(b"2")
+    assert receiver.receive(600) == b"2"
+
+
+def test_a_wait_that_was_broken_off_leaves_a_receiver_that_works(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    waits = gevent.spawn(receiver.receive, 600)
+    gevent.sleep(0.01)
+    waits.kill()
+    theirs.sendall(b"later")
+    assert receiver.receive(10) == b"later"
+
+
+def test_who_is_woken_by_another_waits_on(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    waits = gevent.spawn(receiver.receive, 600)
+    gevent.sleep(0.01)
+    gevent.get_hub().loop.run_callback(waits.switch)
+    gevent.sleep(0.01)
+    assert not waits.ready()
+    theirs.sendall(b"at last")
+    assert waits.get(timeout=30) == b"at last"
