@@ -61,7 +61,7 @@ def test_question_leads_to_calls_and_to_a_file(window: Callable[..., Window], ac
     text = Path(download.value.path()).read_text(encoding="utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["name"] for row in rows} == {"general", "code"}
-    failed = page.locator("tbody a.plain[href*='ending=failed']").first
+    failed = page.locator("section[aria-labelledby=breakdown] tbody a[href*='ending=failed']").first
     count = int(failed.inner_text())
     with page.expect_navigation():
         failed.click()
