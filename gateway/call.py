@@ -47,7 +47,7 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_abort", "_ending", "_places", "admission_us", "alias", "attempts", "auth_us", "backend", "client_left",
+        "_abort", "_ending", "_places", "admission_us", "alias", "attempts", "auth_us", "backend", "client_left",
         "client_request_id", "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended",
         "endpoint", "error", "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe",
         "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "prompt_estimate",
@@ -99,7 +99,8 @@ class Call:
         self._abort: Callable[[], None] | None = None
         self._places: list[Place] = []
         self._ending = [None]  # whoever takes it out ends the call: that is one, whatever races
-        metrics.count(metrics.IN_FLIGHT)
+        _running.add(self)
+        metrics.counts[metrics.IN_FLIGHT] += 1
 
     def hold(self, place: Place, abort: Callable[[], None]) -> None:
         """Keep `place` until the call ends. It, and what `abort` ends, is what the call waits for from now on."""
@@ -148,28 +149,29 @@ class Call:
         except IndexError:
             return
         self.ended = True
+        _running.discard(self)
         self.stop_watching()
         for place in self._places:
             place.release()
         duration_ms = self.elapsed_ms()
         if self.decisions and any(decision.action == "block" for decision in self.decisions):
             error_code = error_code or ContentBlocked.code
-        metrics.count(metrics.IN_FLIGHT, -1)
+        metrics.counts[metrics.IN_FLIGHT] -= 1
         if self.is_probe:
             return
         tenant = self.principal.tenant.slug if self.principal else ""
-        metrics.count(metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome))
+        metrics.counts[metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome)] += 1
         call_log.note(self._line(status, outcome, error_code, usage, duration_ms))
         if self.principal is None or not self.is_metered:
             return
-        metrics.of(metrics.DURATION, self.alias).observe(duration_ms / 1000)
+        metrics.observed[metrics.of(metrics.DURATION, self.alias)].append(duration_ms / 1000)
         if self.first_token_ms is not None:
-            metrics.of(metrics.FIRST_TOKEN, self.alias).observe(self.first_token_ms / 1000)
-        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "prompt"), usage.prompt_tokens)
-        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "cached"), usage.cached_tokens)
-        metrics.count(metrics.of(metrics.TOKENS, tenant, self.alias, "completion"), usage.completion_tokens)
+            metrics.observed[metrics.of(metrics.FIRST_TOKEN, self.alias)].append(self.first_token_ms / 1000)
+        metrics.counts[metrics.of(metrics.TOKENS, tenant, self.alias, "prompt")] += usage.prompt_tokens
+        metrics.counts[metrics.of(metrics.TOKENS, tenant, self.alias, "cached")] += usage.cached_tokens
+        metrics.counts[metrics.of(metrics.TOKENS, tenant, self.alias, "completion")] += usage.completion_tokens
         for decision in self.decisions:
-            metrics.count(metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action))
+            metrics.counts[metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action)] += 1
         self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
 
     def skeleton(self) -> bytes:
@@ -250,6 +252,15 @@ class Call:
                 "client_retry": self.retry_count,
             }
         return {name: value for name, value in line.items() if value is not None}
+
+
+# A set, and not one of weak references: every call ends.
+_running: Final[set[Call]] = set()
+
+
+def running() -> list[Call]:
+    """The calls of this worker that have not ended."""
+    return list(_running)
 
 
 class Timed:

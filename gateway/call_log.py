@@ -10,18 +10,18 @@ from typing import Any
 import orjson
 import structlog
 
-# Bound once: a logger that is looked up for each line is made anew for it.
-_calls: Any = structlog.get_logger("gateway")
+_lines: Any = structlog.BytesLogger()
 
 
 def note(line: dict[str, Any]) -> None:
-    """Write down a call that has ended."""
-    _calls.info("call", **line)
+    """Write down a call that has ended. Past structlog's processors, which have nothing to do here: 2 % of a call's CPU."""
+    line["event"] = "call"
+    _lines.msg(as_json(None, "info", line))
 
 
 def configure() -> None:
     """Set the logs up for this process; call once, before the first line."""
-    global _calls  # noqa: PLW0603 - written here alone
+    global _lines  # noqa: PLW0603 - written here alone
     structlog.configure(
         processors=[
             where_it_was_raised,
@@ -30,7 +30,7 @@ def configure() -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
-    _calls = structlog.get_logger("gateway").bind()
+    _lines = structlog.BytesLogger(sys.stdout.buffer)
     # Django's own line about each refusal holds the path, which is the client's text, and of a fault all of the exception.
     logging.getLogger("django.request").disabled = True
 

@@ -4,7 +4,6 @@ import gc
 import time
 from functools import partial
 from typing import Final
-from weakref import WeakSet
 
 import gevent
 import redis
@@ -12,7 +11,7 @@ from django.conf import settings
 from uuid_utils.compat import uuid7
 
 from gateway import call_log, last_used, metrics, presence
-from gateway.call import Call
+from gateway.call import running
 from gateway.config import directory
 from gateway.routing.board import board
 from gateway.routing.candidates import usable_members
@@ -38,7 +37,6 @@ _settling: Settling | None = None
 _health: Health | None = None
 _worker: Final = uuid7().hex
 _is_stopping = False
-_calls: Final[WeakSet[Call]] = WeakSet()
 
 
 def start() -> None:
@@ -76,11 +74,6 @@ def _spare_the_collector() -> None:
     gc.set_threshold(YOUNG_OBJECTS, 10, 10)
 
 
-def note_call(call: Call) -> None:
-    """A call has come; it is broken off if it outlives this worker's grace."""
-    _calls.add(call)
-
-
 def begin_stop() -> None:
     """SIGTERM: calls that run may go on for GRACE_S, and /readyz says 503 from now on. Safe in a signal handler."""
     global _is_stopping  # noqa: PLW0603 - written here alone
@@ -95,9 +88,8 @@ def is_stopping() -> bool:
 
 def break_off_calls() -> None:
     """The grace is over: who still waits gets an error event or a status, where the end of the process would cut it."""
-    for call in list(_calls):
-        if not call.ended:
-            call.break_off()
+    for call in running():
+        call.break_off()
 
 
 def settling() -> Settling:

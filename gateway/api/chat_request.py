@@ -26,6 +26,11 @@ _MAX_NAMES_LISTED: Final = 32
 _HEADER_SAFE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _UNPRINTABLE: Final = "(unprintable)"
 _PLAIN: Final = {"type": "text"}
+# Without any of these there is nothing that could contradict another: most requests are asked no further.
+_CONTENTIOUS: Final = frozenset({
+    "continue_final_message", "logprob_token_ids", "min_tokens", "prompt_logprobs", "stream_options", "structured_outputs",
+    "tool_choice", "top_logprobs",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,8 @@ def default_problems(defaults: Mapping[str, Any]) -> list[Problem]:
 
 def _contradictions(body: Mapping[str, Any]) -> Iterator[Problem]:
     """Fields that are right alone and wrong together. vLLM refuses each of these too, in words that we would not pass on."""
+    if _CONTENTIOUS.isdisjoint(body):
+        return
     get = body.get
     if get("stream_options") and not get("stream"):
         yield "stream_options", "needs stream to be true."

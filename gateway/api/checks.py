@@ -38,9 +38,14 @@ def below(place: str, problems: Problems) -> list[Problem]:
     return [(place + where, message) for where, message in problems]
 
 
+def unfit(words: str) -> Problems:
+    """What is wrong with a value as a whole that is not what it "must be"."""
+    return (("", f"must be {words}."),)
+
+
 def scalar(accepts: Callable[[Any], bool], words: str, schema: Mapping[str, Any]) -> Check:
-    """A check of the value as a whole: it is accepted, or it "must be <words>"."""
-    wrong: Problems = (("", f"must be {words}."),)
+    """A check of the value as a whole: it is accepted, or it "must be <words>". The commonest checks do it in one function."""
+    wrong = unfit(words)
     return Check(lambda value: FINE if accepts(value) else wrong, words, schema)
 
 
@@ -51,32 +56,41 @@ def refined(check: Check, rule: Callable[[Any], Problems]) -> Check:
 
 # ---- numbers and booleans. `type() is`, because a bool is an int to isinstance.
 
-BOOLEAN: Final = scalar(lambda value: value is True or value is False, "true or false", {"type": "boolean"})
+_NO_BOOLEAN: Final = unfit("true or false")
+BOOLEAN: Final = Check(
+    lambda value: FINE if value is True or value is False else _NO_BOOLEAN, "true or false", {"type": "boolean"}
+)
 ONLY_TRUE: Final = scalar(lambda value: value is True, "true", {"const": True})
 
 
 def integer(low: int, high: int = INT32_MAX) -> Check:
     """low..high. 1.0 is no integer; and orjson reads what exceeds 64 bits as a float, which is none either."""
-    return scalar(
-        lambda value: type(value) is int and low <= value <= high,
-        f"an integer between {low} and {high}",
+    words = f"an integer between {low} and {high}"
+    wrong = unfit(words)
+    return Check(
+        lambda value: FINE if type(value) is int and low <= value <= high else wrong,
+        words,
         {"type": "integer", "minimum": low, "maximum": high},
     )
 
 
 def number(low: float, high: float) -> Check:
-    return scalar(
-        lambda value: (type(value) is float or type(value) is int) and low <= value <= high,
-        f"a number between {low:g} and {high:g}",
+    words = f"a number between {low:g} and {high:g}"
+    wrong = unfit(words)
+    return Check(
+        lambda value: FINE if (type(value) is float or type(value) is int) and low <= value <= high else wrong,
+        words,
         {"type": "number", "minimum": low, "maximum": high},
     )
 
 
 def number_above(low: float, high: float) -> Check:
     """Greater than low, up to high."""
-    return scalar(
-        lambda value: (type(value) is float or type(value) is int) and low < value <= high,
-        f"a number greater than {low:g} and up to {high:g}",
+    words = f"a number greater than {low:g} and up to {high:g}"
+    wrong = unfit(words)
+    return Check(
+        lambda value: FINE if (type(value) is float or type(value) is int) and low < value <= high else wrong,
+        words,
         {"type": "number", "exclusiveMinimum": low, "maximum": high},
     )
 
@@ -88,9 +102,11 @@ TEXT: Final = scalar(lambda value: type(value) is str, "a string", {"type": "str
 
 def string(max_chars: int, *, min_chars: int = 0) -> Check:
     span = f"{min_chars} to {max_chars}" if min_chars else f"at most {max_chars}"
-    return scalar(
-        lambda value: type(value) is str and min_chars <= len(value) <= max_chars,
-        f"a string of {span} characters",
+    words = f"a string of {span} characters"
+    wrong = unfit(words)
+    return Check(
+        lambda value: FINE if type(value) is str and min_chars <= len(value) <= max_chars else wrong,
+        words,
         {"type": "string", **({"minLength": min_chars} if min_chars else {}), "maxLength": max_chars},
     )
 
@@ -129,7 +145,7 @@ def one_of(*choices: str) -> Check:
 def list_of(item: Check, max_items: int, *, min_items: int = 0) -> Check:
     span = f"{min_items} to {max_items}" if min_items else f"at most {max_items}"
     words = f"a list of {span} items, each {item.words}"
-    wrong: Problems = (("", f"must be {words}."),)
+    wrong = unfit(words)
     find_item = item.find
 
     def find(value: Any) -> Problems:

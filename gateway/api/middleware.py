@@ -15,6 +15,7 @@ from gateway.call import Call
 from gateway.endings import outcome_of
 from usage.events import Outcome
 
+_CALL_MAX_S: Final[float] = settings.CALL_MAX_S
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 
@@ -25,12 +26,11 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
     def handle(request: Any) -> HttpResponseBase:
         call = request.call = Call(
             client_request_id=_printable(request.META.get("HTTP_X_CLIENT_REQUEST_ID") or request.META.get("HTTP_X_REQUEST_ID")),
-            max_s=settings.CALL_MAX_S,
+            max_s=_CALL_MAX_S,
             record=lifecycle.record,
         )
         call.retry_count = _printable(request.META.get("HTTP_X_STAINLESS_RETRY_COUNT"))
         call.patience_s = _seconds(request.META.get("HTTP_X_STAINLESS_READ_TIMEOUT"))
-        lifecycle.note_call(call)
         response = get_response(request)
         response.headers[REQUEST_ID] = call.request_id
         if call.is_metered:

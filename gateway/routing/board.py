@@ -5,6 +5,7 @@ ask Redis. With Redis out the last known view ages away and this worker's own ta
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -84,7 +85,7 @@ class Board:
         self.outside: Outside | None = None
         self._clock = clock
         self._offset_s = time.time() - clock()
-        self._known: dict[str, Known] = {}
+        self._known: defaultdict[str, Known] = defaultdict(Known)
         self._told_s = -inf
         self._ended_trials: frozenset[str] = frozenset()
 
@@ -97,7 +98,7 @@ class Board:
     def view(self, backend: Backend) -> View:
         # Asked four times a call, and so all in one place: in functions of its own it took 5 % of the CPU time (2026-11).
         name = backend.name
-        known = self._known.get(name) or self._of(name)
+        known = self._known[name]
         now_s = self._clock() + self._offset_s
         verdict, ejection, in_flight = known.verdict, known.ejection, known.in_flight
         if now_s - self._told_s < FRESH_S:
@@ -120,7 +121,7 @@ class Board:
 
         The caller sends it there at once and lets it fail over if it fails. A trial that nobody ends is over after TRIAL_S.
         """
-        known, now_s = self._of(backend.name), self.now_s()
+        known, now_s = self._known[backend.name], self.now_s()
         if known.state(now_s) != "trial" or now_s < max(known.trial_until_s, known.trial_asked_s + ASK_AGAIN_S):
             return False
         known.trial_asked_s = now_s
@@ -134,7 +135,7 @@ class Board:
 
         Not while it is on trial: the call that tries it is to wait.
         """
-        known = self._of(backend.name)
+        known = self._known[backend.name]
         ejected = known.ejected
         return ejected is not None and ejected.reason in HANGS and known.state(self.now_s()) == "ejected"
 
@@ -142,7 +143,7 @@ class Board:
 
     def note_start(self, backend: Backend) -> None:
         """A call is sent there; note_end follows, whatever becomes of it."""
-        known = self._of(backend.name)
+        known = self._known[backend.name]
         known.in_flight += 1
         if known.silent_since_s is None:
             known.silent_since_s = self.now_s()
@@ -151,7 +152,7 @@ class Board:
 
     def note_end(self, backend: Backend) -> None:
         """After note_success or note_failure where there was either."""
-        known = self._of(backend.name)
+        known = self._known[backend.name]
         known.in_flight = max(0, known.in_flight - 1)
         if not known.in_flight:
             known.silent_since_s = None
@@ -159,7 +160,7 @@ class Board:
 
     def note_success(self, backend: Backend, *, first_token_s: float | None) -> None:
         """The first token of a stream is there, after first_token_s; and then, with None, the whole of an answer is."""
-        known = self._of(backend.name)
+        known = self._known[backend.name]
         known.silent_since_s = None
         known.answered_s = self.now_s()
         if first_token_s is None:
@@ -172,7 +173,7 @@ class Board:
             self._readmit(backend.name, known, ejected)
 
     def note_failure(self, backend: Backend, failure: Failure) -> None:
-        known = self._of(backend.name)
+        known = self._known[backend.name]
         if known.ejected is not None:
             # Calls that began before the ejection fail later than it: they tell nothing new.
             if known.is_tried and known.state(self.now_s()) == "trial":
@@ -188,14 +189,14 @@ class Board:
 
     def confirmed(self, backend: Backend, verdict: Verdict) -> None:
         """The second try of a refused connection: another one ejects; else it was a strike like others."""
-        known = self._of(backend.name)
+        known = self._known[backend.name]
         self.probed(backend.name, verdict)
         if known.ejected is None:
             self._strike(backend.name, known, Failure.REFUSED)
 
     def probed(self, name: str, verdict: Verdict) -> None:
         """This worker's own prober has been there."""
-        known, now_s = self._of(name), self.now_s()
+        known, now_s = self._known[name], self.now_s()
         known.verdict = verdict
         ejected, problem = known.ejected, verdict.problem
         if problem is not None and ejected is None:
@@ -206,7 +207,7 @@ class Board:
             self._readmit(name, known, ejected)
 
     def verdict(self, name: str) -> Verdict | None:
-        return self._of(name).verdict
+        return self._known[name].verdict
 
     def eject_those_that_stand_still(self) -> None:
         """An engine that hangs keeps /health at 200, and its clients waiting until their time is over: look at its gauges."""
@@ -244,7 +245,7 @@ class Board:
         self._told_s = now_s
         self._ended_trials -= told.ended_trials
         for name in {*in_flight, *verdicts, *ejections}:
-            self._of(name)
+            self._known[name]  # is known from now on
         for name, known in self._known.items():
             known.elsewhere = in_flight.get(name, 0)
             if name not in told.verdicts:
@@ -273,12 +274,6 @@ class Board:
         now_s = self.now_s()
         for name, known in list(self._known.items()):
             yield name, known.state(now_s), self._in_flight(known, now_s)
-
-    def _of(self, name: str) -> Known:
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = Known()
-        return known
 
     def _in_flight(self, known: Known, now_s: float) -> int:
         return known.in_flight + (known.elsewhere if now_s - self._told_s < FRESH_S else 0)

@@ -18,11 +18,12 @@ class Road:
     def where_out(self, deployment: Deployment) -> Deployment | None:
         """Which one takes over where every backend of `deployment` is out; from a canary that names none, the alias's own."""
         name = deployment.fallback or (self.alias.deployment if deployment.name == self.alias.canary else None)
-        return self._other(name, deployment)
+        return None if name is None else self._other(name, deployment)
 
     def where_too_long(self, deployment: Deployment) -> Deployment | None:
         """Which one takes over a prompt that `deployment` has no room for."""
-        return self._other(deployment.context_fallback, deployment)
+        name = deployment.context_fallback
+        return None if name is None else self._other(name, deployment)
 
     def reach(self) -> tuple[Deployment, ...]:
         """All that this call may come to, the first one first."""
@@ -37,8 +38,8 @@ class Road:
                     waiting.append(other)
         return tuple(found.values())
 
-    def _other(self, name: str | None, deployment: Deployment) -> Deployment | None:
-        return self.deployments.get(name) if name is not None and name != deployment.name else None
+    def _other(self, name: str, deployment: Deployment) -> Deployment | None:
+        return self.deployments.get(name) if name != deployment.name else None
 
 
 def drawn(alias: Alias, request_id: str) -> str:

@@ -23,6 +23,10 @@ from gateway.upstream.errors import (
 from gateway.upstream.refusals import in_own_words
 
 PATH: Final = "/v1/chat/completions"
+# Looked up once: Django's settings find out with each look whether they are set up.
+_CONNECT_MAX_S: Final[float] = settings.CONNECT_MAX_S
+_FIRST_TOKEN_MAX_S: Final[float] = settings.FIRST_TOKEN_MAX_S
+_STALL_MAX_S: Final[float] = settings.STALL_MAX_S
 REFUSAL_MAX_BYTES: Final = 64 * 1024
 REFUSAL_MAX_S: Final = 5.0
 # What a status says about the request, and not about the backend: no other backend would answer otherwise.
@@ -54,16 +58,19 @@ waiting: Final[set["Attempt"]] = set()
 class Attempt:
     """Made when the backend is chosen; must be ended, once or more.
 
-    tried: names of the backends that its call has tried so far, this one included. is_left: leave() was called.
+    tried: names of the backends that its call has tried so far, this one included. streams: is it a stream that is asked for?
+    is_left: leave() was called.
     first_token_deadline: monotonic seconds. stall_max_s: the longest silence once the answer has begun.
     """
 
     __slots__ = (
-        "_answer", "_cancellation", "_has_ended", "_queued", "_started", "backend", "deployment", "first_token_deadline",
-        "is_left", "stall_max_s", "tried",
+        "_answer", "_cancellation", "_has_ended", "_queued", "_started", "_streams", "backend", "deployment",
+        "first_token_deadline", "is_left", "stall_max_s", "tried",
     )  # fmt: skip
 
-    def __init__(self, deployment: Deployment, backend: Backend, tried: frozenset[str], cancellation: Cancellation) -> None:
+    def __init__(
+        self, deployment: Deployment, backend: Backend, tried: frozenset[str], cancellation: Cancellation, *, streams: bool
+    ) -> None:
         self.deployment = deployment
         self.backend = backend
         self.tried = tried
@@ -72,14 +79,15 @@ class Attempt:
         self._cancellation = cancellation
         self._started = monotonic()
         self._has_ended = False
-        self.first_token_deadline = self._started + _or(deployment.first_token_max_s, settings.FIRST_TOKEN_MAX_S)
-        self.stall_max_s = _or(deployment.stall_max_s, settings.STALL_MAX_S)
-        self._queued = expectations.queued(board.view(backend), self._started)
+        self.first_token_deadline = self._started + _or(deployment.first_token_max_s, _FIRST_TOKEN_MAX_S)
+        self.stall_max_s = _or(deployment.stall_max_s, _STALL_MAX_S)
+        self._streams = streams
+        self._queued = expectations.queued(board.view(backend), self._started) if streams else 0.0  # for its first token
         board.note_start(backend)
         waiting.add(self)
 
-    def open(self, body: bytes, *, request_id: str, deadline: float, streams: bool) -> None:
-        """Ask, and wait for the head of its answer. deadline: monotonic seconds. streams: is it a stream that is asked for?
+    def open(self, body: bytes, *, request_id: str, deadline: float) -> None:
+        """Ask, and wait for the head of its answer. deadline: monotonic seconds.
 
         Raises UpstreamError where it is no answer; InvalidRequest, ContextLengthExceeded where it blames the request.
         """
@@ -89,15 +97,15 @@ class Attempt:
             body,
             # Never the client's: vLLM makes it the id of the request, and two at once with the same id meet in its engine.
             headers={"X-Request-Id": request_id},
-            connect_s=settings.CONNECT_MAX_S,
+            connect_s=_CONNECT_MAX_S,
             # A whole answer has no first token that one could wait for.
-            first_byte_deadline=min(deadline, self.first_token_deadline) if streams else deadline,
+            first_byte_deadline=min(deadline, self.first_token_deadline) if self._streams else deadline,
             rest_s=self.stall_max_s,
             cancellation=self._cancellation,
         )
         if answer.status != 200:
             raise _fault(answer, deadline)
-        if streams and not answer.is_event_stream:
+        if self._streams and not answer.is_event_stream:
             read_answer(answer.read_all(REFUSAL_MAX_BYTES, min(deadline, monotonic() + REFUSAL_MAX_S)))
             raise UpstreamGarbage("a whole answer where a stream was asked for")
 
@@ -140,7 +148,7 @@ class Attempt:
         elif is_its_fault and ending in _FAILURES:
             board.note_failure(self.backend, _FAILURES[ending])
         board.note_end(self.backend)
-        metrics.count(metrics.of(metrics.ATTEMPTS, self.backend.name, ending))
+        metrics.counts[metrics.of(metrics.ATTEMPTS, self.backend.name, ending)] += 1
 
 
 def _fault(answer: UpstreamResponse, deadline: float) -> UpstreamError:

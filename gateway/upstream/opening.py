@@ -131,10 +131,12 @@ def _attempts(call: Call, asked: Asked) -> Generator[Attempt, None, NoReturn]:
 
 def _heir_unasked(asked: Asked, deployment: Deployment) -> Deployment | None:
     """Who takes over where it is known beforehand that `deployment` cannot answer."""
+    where_out, where_too_long = asked.road.where_out(deployment), asked.road.where_too_long(deployment)
+    if where_out is None and where_too_long is None:
+        return None
     if is_out(deployment, board):
-        return asked.road.where_out(deployment)
-    heir = asked.road.where_too_long(deployment)
-    return None if heir is None or asked.fits(deployment) else heir
+        return where_out
+    return None if where_too_long is None or asked.fits(deployment) else where_too_long
 
 
 def _heir(asked: Asked, deployment: Deployment, failure: GatewayError) -> Deployment | None:
@@ -160,7 +162,7 @@ def _attempts_at(call: Call, deployment: Deployment, asked: Asked) -> Generator[
             if attempt is not None and not attempt.is_left and not budget.take(monotonic()):
                 break
             tried |= {backend.name}
-            attempt = Attempt(deployment, backend, tried, cancellation)
+            attempt = Attempt(deployment, backend, tried, cancellation, streams=asked.streams)
             try:
                 _open(call, attempt, asked)
                 yield attempt
@@ -181,7 +183,7 @@ def _open(call: Call, attempt: Attempt, asked: Asked) -> None:
         deadline = min(deadline, monotonic() + settings.KEEP_ALIVE_COMMENT_S)
     try:
         request_id = f"{call.request_id}-{call.attempts}"
-        attempt.open(asked.body_for(attempt.deployment), request_id=request_id, deadline=deadline, streams=asked.streams)
+        attempt.open(asked.body_for(attempt.deployment), request_id=request_id, deadline=deadline)
     except GatewayError:
         attempt.end("refused_request")
         raise

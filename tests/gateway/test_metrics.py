@@ -1,8 +1,9 @@
-"""How the metrics are shown."""
+"""How the metrics are counted and shown."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.metrics import Backends
+from gateway import metrics
+from gateway.metrics import Backends, Durations
 
 
 def test_backends_are_shown_as_they_are_now() -> None:
@@ -15,3 +16,36 @@ def test_backends_are_shown_as_they_are_now() -> None:
     assert 'sekisho_backend_in_flight{backend="gpu-1"} 3.0' in page
     totals.pop()
     assert "gpu-2" not in generate_latest(registry).decode()
+
+
+def test_many_durations_at_once_are_what_they_are_one_by_one() -> None:
+    amounts = [0.0, 0.1, 0.1000001, 0.25, 0.3, 7.0, 0.1]
+    pages = []
+    for together in (True, False):
+        registry = CollectorRegistry()
+        histogram = Durations("seconds", "Of a test", ["alias"], buckets=(0.1, 0.25, 1), registry=registry)
+        child = histogram.labels("chat")
+        if together:
+            child.observe_all(amounts[:4])
+            child.observe_all(amounts[4:])
+        else:
+            for amount in amounts:
+                child.observe(amount)
+        pages.append([line for line in generate_latest(registry).decode().splitlines() if "_created" not in line])
+    assert pages[0] == pages[1]
+    assert 'seconds_count{alias="chat"} 7.0' in pages[0]
+
+
+def test_what_was_counted_is_shown_once() -> None:
+    before = shown('sekisho_tokens_total{alias="of-this-test",kind="prompt",tenant="acme"}')
+    metrics.counts[metrics.of(metrics.TOKENS, "acme", "of-this-test", "prompt")] += 20
+    metrics.counts[metrics.of(metrics.TOKENS, "acme", "of-this-test", "prompt")] += 3
+    metrics.observed[metrics.of(metrics.DURATION, "of-this-test")].append(0.2)
+    for _ in range(2):
+        assert shown('sekisho_tokens_total{alias="of-this-test",kind="prompt",tenant="acme"}') == before + 23
+        assert shown('sekisho_call_seconds_count{alias="of-this-test"}') == 1
+
+
+def shown(series: str) -> float:
+    lines = metrics.render().decode().splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(series)), 0.0)
