@@ -5,18 +5,19 @@ import sys
 import traceback
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import structlog
 
-_lines: Any = structlog.BytesLogger()
+_lines: BinaryIO = sys.stdout.buffer
 
 
 def note(line: dict[str, Any]) -> None:
     """Write down a call that has ended. Past structlog's processors, which have nothing to do here: 2 % of a call's CPU."""
     line["event"] = "call"
-    _lines.msg(as_json(None, "info", line))
+    _lines.write(as_json(None, "info", line) + b"\n")
+    _lines.flush()
 
 
 def configure() -> None:
@@ -30,7 +31,7 @@ def configure() -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
-    _lines = structlog.BytesLogger(sys.stdout.buffer)
+    _lines = sys.stdout.buffer
     # Django's own line about each refusal holds the path, which is the client's text, and of a fault all of the exception.
     logging.getLogger("django.request").disabled = True
 

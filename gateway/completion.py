@@ -6,7 +6,6 @@ backend's answer -> relay it, or return it whole
 
 from functools import partial
 
-from gateway import lifecycle
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
 from gateway.call import Call, Timed, in_time_s
@@ -25,7 +24,6 @@ from gateway.upstream.opening import Asked, first_answer
 from gateway.upstream.relay import Relay
 from gateway.upstream.tokenizing import count_prompt_tokens
 from usage.estimates import Prompt, measure
-from usage.reservation import Progress
 from usage.store import StoreUnavailable
 
 
@@ -38,8 +36,7 @@ def complete(call: Call, principal: Principal, request: ChatRequest) -> bytes | 
     """
     road = resolve(call, principal, request.model)
     upstream = shape(call, principal, request, road)
-    with Timed(call, "policy_us"):
-        upstream = guarded(call, principal, road, upstream, complete=unguarded)
+    upstream = guarded(call, principal, road, upstream, complete=unguarded)
     return answered(call, principal, request, road, upstream)
 
 
@@ -70,14 +67,15 @@ def resolve(call: Call, principal: Principal, model: str) -> Road:
         raise ModelNotFound(model)
     call.alias = alias.name
     try:
-        deployments = directory.current().platform().deployments
+        platform = directory.current().platform()
     except StoreUnavailable:
         raise Overloaded(retry_after_s=1) from None
+    deployments = platform.deployments
     first = deployments.get(drawn(alias, call.request_id)) or deployments.get(alias.deployment)
     if first is None:
         raise UpstreamUnavailable(alias.name)
     call.deployment = first.name
-    return Road(deployments, alias, first)
+    return Road(platform, alias, first)
 
 
 def shape(call: Call, principal: Principal, request: ChatRequest, road: Road) -> Upstream:
@@ -106,8 +104,6 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
     wished = request.max_tokens is not None
     with Timed(call, "admission_us"):
         tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
-    if call.reservation is not None:
-        lifecycle.settling().hold(call.request_id, partial(Progress, call.reservation, 0, None))
     return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
 
 

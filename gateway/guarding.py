@@ -8,8 +8,7 @@ import gevent
 import structlog
 
 from gateway.api.chat_request import Upstream
-from gateway.call import Call
-from gateway.config import directory
+from gateway.call import Call, Timed
 from gateway.config.bindings import policies_for
 from gateway.endings import stopped
 from gateway.exceptions import ClientLeft, ContentBlocked, Overloaded
@@ -23,7 +22,6 @@ from gateway.policy.ruleset import RuleSet, compiled, kept
 from gateway.principal import Principal
 from gateway.routing.road import Road
 from gateway.server.turns import give_way
-from usage.store import StoreUnavailable
 
 _compiling: Final = threading.Lock()
 _log = structlog.get_logger("gateway")
@@ -35,13 +33,17 @@ def guarded(call: Call, principal: Principal, road: Road, upstream: Upstream, *,
     Their rules, as they are now, stay with the call to its end, as do its masks. complete: answers a judge's call, unguarded.
     Raises ContentBlocked; Overloaded where a policy that applies cannot be read.
     """
-    try:
-        platform = directory.current().platform()
-    except StoreUnavailable:
-        raise Overloaded(retry_after_s=1) from None
-    policies = policies_for(platform, principal.tenant, road.alias, principal.key)
+    policies = policies_for(road.platform, principal.tenant, road.alias, principal.key)
     if not policies:
         return upstream
+    with Timed(call, "policy_us"):
+        return judged(call, principal, policies, upstream, complete=complete)
+
+
+def judged(
+    call: Call, principal: Principal, policies: tuple[Policy, ...], upstream: Upstream, *, complete: Complete
+) -> Upstream:
+    """By these policies; see guarded()."""
     unreadable = [policy.name for policy in policies if not policy.is_readable]
     if unreadable:
         _log.error("policies_unreadable", policies=unreadable, request_id=call.request_id)

@@ -23,7 +23,8 @@ def beginning(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str
     for message in messages:
         role = str(message.get("role"))
         digest.update(b"\0\0" + role.encode())
-        for text in _texts(message.get("content")):
+        content = message.get("content")
+        for text in (content,) if type(content) is str else _texts(content):
             digest.update(b"\0" + text[:left].encode(errors="surrogatepass"))
             left -= len(text)
             if left <= 0:

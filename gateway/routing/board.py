@@ -309,7 +309,7 @@ class Board:
         known.is_tried = False
 
     def _end_trial(self, name: str, known: Known) -> None:
-        if known.trial_until_s > self.now_s():
+        if known.trial_until_s > -inf and known.trial_until_s > self.now_s():
             known.trial_until_s = -inf
             self._ended_trials |= {name}
         known.is_tried = False

@@ -45,7 +45,9 @@ def ranked(
     """
     tried: set[str] = set()
     while True:
-        fitting = [one for one in _fitting(deployment, facts, board) if one.member.backend.name not in tried]
+        fitting = _fitting(deployment, facts, board)
+        if tried:
+            fitting = [one for one in fitting if one.member.backend.name not in tried]
         usable = [one for one in fitting if _takes_calls(one.view)]
         wished = _in_tiers(usable, facts, expected, clock(), dice, only_first=not slot.is_limited)
         if (not tried or not usable) and (on_trial := _on_trial(fitting, usable, board)) is not None:
@@ -55,7 +57,8 @@ def ranked(
             wished = _longest_out(fitting)
         if not wished:
             return
-        backend = slot.at(wished, [one.member for one in fitting if one.member not in wished]).backend
+        spare = [one.member for one in fitting if one.member not in wished] if slot.is_limited else ()
+        backend = slot.at(wished, spare).backend
         tried.add(backend.name)
         yield backend
         if is_last:

@@ -1,17 +1,16 @@
 """The road of a call: to which deployment it goes, and which take it over where that one cannot. Pure."""
 
-from collections.abc import Mapping
 from hashlib import blake2b
 
-from gateway.config.documents import Alias, Deployment
+from gateway.config.documents import Alias, Deployment, Platform
 from usage.values import light_dataclass
 
 
 @light_dataclass
 class Road:
-    """deployments: all there are. alias: whose call it is. first: where it goes, for that alias and this call."""
+    """platform: as it was when the call came. alias: whose call it is. first: where it goes, for that alias and this call."""
 
-    deployments: Mapping[str, Deployment]
+    platform: Platform
     alias: Alias
     first: Deployment
 
@@ -39,7 +38,7 @@ class Road:
         return tuple(found.values())
 
     def _other(self, name: str, deployment: Deployment) -> Deployment | None:
-        return self.deployments.get(name) if name != deployment.name else None
+        return self.platform.deployments.get(name) if name != deployment.name else None
 
 
 def drawn(alias: Alias, request_id: str) -> str:

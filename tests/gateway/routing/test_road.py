@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from gateway.config.documents import Alias, Deployment
+from gateway.config.documents import Alias, Deployment, Platform
 from gateway.routing.road import Road, drawn
 
 ALIAS = Alias("general", "main", 0, canary="next", canary_percent=10)
@@ -46,20 +46,20 @@ def test_the_road_leads_over_all_that_may_take_over_and_ends() -> None:
         deployment("long", fallback="spare"),
         deployment("stranger"),
     )
-    road = Road(known, Alias("general", "main", 0), known["main"])
+    road = Road(Platform(known), Alias("general", "main", 0), known["main"])
     assert [one.name for one in road.reach()] == ["main", "spare", "long", "last"]
 
 
 def test_a_deployment_that_is_not_there_takes_nothing_over() -> None:
     known = deployments(deployment("main", fallback="gone", context_fallback="gone"))
-    road = Road(known, Alias("general", "main", 0), known["main"])
+    road = Road(Platform(known), Alias("general", "main", 0), known["main"])
     assert road.where_out(known["main"]) is road.where_too_long(known["main"]) is None
 
 
 def test_from_a_canary_that_names_none_the_aliass_own_takes_over() -> None:
     known = deployments(deployment("main"), deployment("next"), deployment("spare"))
-    road = Road(known, ALIAS, known["next"])
+    road = Road(Platform(known), ALIAS, known["next"])
     assert road.where_out(known["next"]) is known["main"]
     assert road.where_out(known["main"]) is None
     named = deployments(deployment("main"), deployment("next", fallback="spare"), deployment("spare"))
-    assert Road(named, ALIAS, named["next"]).where_out(named["next"]) is named["spare"]
+    assert Road(Platform(named), ALIAS, named["next"]).where_out(named["next"]) is named["spare"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.call import Call
-from gateway.config.documents import Alias, Backend, Deployment, PoolMember
+from gateway.config.documents import Alias, Backend, Deployment, Platform, PoolMember
 from gateway.exceptions import (
     ClientLeft,
     ContextLengthExceeded,
@@ -142,7 +142,7 @@ class Stand:
         prompt_tokens: int = 10,
     ) -> tuple[Call, bytes | GatewayError]:
         call = call or Call(client_request_id=None, max_s=PATIENCE_S, record=lambda *_: None)
-        road = Road(self.deployments, alias or Alias("general", "main", 0), self.deployments[name])
+        road = Road(Platform(self.deployments), alias or Alias("general", "main", 0), self.deployments[name])
         facts = Facts(tenant_id="t", request_id=call.request_id, prompt_tokens=prompt_tokens)
         asked = Asked(road, facts, 100, None, receive is first_event, self._body_for)
         try:
