@@ -51,7 +51,7 @@ class Call:
         "client_request_id", "created_s", "deadline", "decisions", "deployment", "dropped_params", "end_user", "ended",
         "endpoint", "error", "first_token_ms", "is_broken_off", "is_clamped", "is_handed_over", "is_metered", "is_probe",
         "limit_states", "masks", "metadata", "patience_s", "policy_us", "price", "principal", "prompt", "prompt_estimate",
-        "record", "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream",
+        "record", "request_id", "reservation", "retry_count", "rules", "started", "stop_watching", "stream", "waited_ms",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,7 @@ class Call:
         self.rules: RuleSet | None = None  # of the content policies that apply, as they were when it came
         self.masks: Masks | None = None  # there where rules are
         self.decisions: list[Decision] = []
+        self.waited_ms = 0  # for its places, as it was at the end
         self.stop_watching: Callable[[], None] = lambda: None
         self._abort: Callable[[], None] | None = None
         self._places: list[Place] = []
@@ -153,6 +154,7 @@ class Call:
         self.stop_watching()
         for place in self._places:
             place.release()
+        self.waited_ms = self.queue_ms
         duration_ms = self.elapsed_ms()
         if self.decisions and any(decision.action == "block" for decision in self.decisions):
             error_code = error_code or ContentBlocked.code
@@ -207,7 +209,7 @@ class Call:
             "backend": self.backend,
             "stream": self.stream,
             "first_token_ms": self.first_token_ms,
-            "queue_ms": self.queue_ms,
+            "queue_ms": self.waited_ms,
             "attempts": self.attempts,
             "client_request_id": self.client_request_id,
             "end_user": self.end_user,
@@ -248,7 +250,7 @@ class Call:
                 "completion_tokens": usage.completion_tokens,
                 "usage_source": usage.source,
                 "first_token_ms": self.first_token_ms,
-                "queue_ms": self.queue_ms,
+                "queue_ms": self.waited_ms,
                 "client_retry": self.retry_count,
             }
         return {name: value for name, value in line.items() if value is not None}

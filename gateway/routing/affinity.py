@@ -18,20 +18,25 @@ def beginning(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str
     So it is the same in each of its turns; of long ones the first BEGINNING_MAX_CHARS count, so that many may share it.
     messages, tools: as the backend gets them. 16 bytes, from which no text can be read back.
     """
-    digest = blake2b(orjson.dumps(tools) if tools else b"", digest_size=_DIGEST_BYTES)
+    words = "".join(_words(messages)).encode(errors="surrogatepass")
+    return blake2b(orjson.dumps(tools) + words if tools else words, digest_size=_DIGEST_BYTES).digest()
+
+
+def _words(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What of them counts: roles and texts, told apart by what comes before them."""
+    words = []
     left = BEGINNING_MAX_CHARS
     for message in messages:
-        role = str(message.get("role"))
-        digest.update(b"\0\0" + role.encode())
-        content = message.get("content")
+        role, content = str(message.get("role")), message.get("content")
+        words.append("\0\0" + role)
         for text in (content,) if type(content) is str else _texts(content):
-            digest.update(b"\0" + text[:left].encode(errors="surrogatepass"))
+            words.append("\0" + text[:left])
             left -= len(text)
             if left <= 0:
-                return digest.digest()
+                return words
         if role == "user":
             break
-    return digest.digest()
+    return words
 
 
 def draw(tenant_id: str, prefix_digest: bytes, backend: str) -> float:
