@@ -94,7 +94,7 @@ class _Largest:
     safe: float = 0.0
 
     def note(self, value: float) -> None:
-        """`safe`: a new largest of n samples comes once in n: within 0.1 % from 1,000 on, and the margin makes it rarer still."""
+        """safe: a new largest of n samples comes once in n: within 0.1 % from 1,000 on, and the margin makes it rarer still."""
         if self.count and self.count % WINDOW == 0:
             self.before, self.running = self.running, 0.0
         self.count += 1

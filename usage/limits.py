@@ -171,10 +171,13 @@ def period(name: str, now_s: float, time_zone: str) -> tuple[str, float]:
 
 @lru_cache(maxsize=1024)
 def day_and_month(quarter: int, time_zone: str) -> tuple[int, int, int, int]:
-    """For the scripts, of a moment's quarter(): the day as 20261130, when it ends in Unix ms, the month as 202611, and its end.
+    """For the scripts: the day as 20261130, when it ends in Unix ms, the month as 202611, and its end.
 
-    Numbers, as Lua compares these the same way everywhere, and texts by the server's locale.
+    quarter: of a moment by quarter(), or its Unix ms // QUARTER_MS. Numbers, as Lua compares these the same way everywhere,
+    and texts by the server's locale. Without a zone, which only a call without counters has, 0s.
     """
+    if not time_zone:
+        return 0, 0, 0, 0
     day, _, day_ends_s = _period("tokens_per_day", quarter, time_zone)
     month, _, month_ends_s = _period("tokens_per_month", quarter, time_zone)
     return int(day.replace("-", "")), round(day_ends_s * 1000), int(month.replace("-", "")), round(month_ends_s * 1000)
@@ -191,6 +194,7 @@ def period_start_s(name: str, now_s: float, time_zone: str) -> float:
 
 
 _QUARTER_S: Final = 900  # every zone's days have begun on a quarter of an hour of UTC since 1972
+QUARTER_MS: Final = _QUARTER_S * 1000
 
 
 @lru_cache(maxsize=4096)
