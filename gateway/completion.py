@@ -6,7 +6,6 @@ backend's answer -> relay it, or return it whole
 
 from functools import partial
 
-from gateway import lifecycle
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
 from gateway.call import Call, Timed, in_time_s
@@ -25,7 +24,6 @@ from gateway.upstream.opening import Asked, first_answer
 from gateway.upstream.relay import Relay
 from gateway.upstream.tokenizing import count_prompt_tokens
 from usage.estimates import Prompt, measure
-from usage.reservation import Progress
 from usage.store import StoreUnavailable
 
 
@@ -106,8 +104,6 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
     wished = request.max_tokens is not None
     with Timed(call, "admission_us"):
         tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
-    if call.reservation is not None:
-        lifecycle.settling().hold(call.request_id, partial(Progress, call.reservation, 0, None))
     return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
 
 

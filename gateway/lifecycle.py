@@ -4,7 +4,7 @@ import gc
 import time
 from functools import partial
 from typing import Final
-from weakref import WeakSet
+from weakref import ref
 
 import gevent
 import redis
@@ -38,7 +38,7 @@ _settling: Settling | None = None
 _health: Health | None = None
 _worker: Final = uuid7().hex
 _is_stopping = False
-_calls: Final[WeakSet[Call]] = WeakSet()
+_calls: Final[set[ref[Call]]] = set()  # not a WeakSet, whose methods are Python's: two functions of each call
 
 
 def start() -> None:
@@ -78,7 +78,7 @@ def _spare_the_collector() -> None:
 
 def note_call(call: Call) -> None:
     """A call has come; it is broken off if it outlives this worker's grace."""
-    _calls.add(call)
+    _calls.add(ref(call, _calls.discard))
 
 
 def begin_stop() -> None:
@@ -95,8 +95,8 @@ def is_stopping() -> bool:
 
 def break_off_calls() -> None:
     """The grace is over: who still waits gets an error event or a status, where the end of the process would cut it."""
-    for call in list(_calls):
-        if not call.ended:
+    for one in list(_calls):
+        if (call := one()) is not None and not call.ended:
             call.break_off()
 
 
@@ -145,10 +145,9 @@ def stop() -> None:
     metrics.write()
 
 
-def note_use(lookup_id: str) -> None:
-    """Remember that a key was used, once a minute and not on the call's own time."""
-    now_s = time.time()
-    if _store is not None and last_used.is_due(lookup_id, now_s):
+def note_use(lookup_id: str, now_s: float) -> None:
+    """Remember that a key was used, not on the call's own time: for whoever has asked last_used.is_due."""
+    if _store is not None:
         gevent.spawn(last_used.note, _store, lookup_id, now_s)
 
 

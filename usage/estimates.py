@@ -91,15 +91,19 @@ class _Largest:
     count: int = 0
     running: float = 0.0
     before: float = 0.0
+    largest: float = 0.0
     safe: float = 0.0
 
     def note(self, value: float) -> None:
         """safe: a new largest of n samples comes once in n: within 0.1 % from 1,000 on, and the margin makes it rarer still."""
         if self.count and self.count % WINDOW == 0:
-            self.before, self.running = self.running, 0.0
+            self.largest = self.before = self.running
+            self.running = 0.0
         self.count += 1
-        self.running = max(self.running, value)
-        self.safe = max(self.running, self.before) * (1 + MARGIN + YOUNG_MARGIN / self.count)
+        if value > self.running:
+            self.running = value
+            self.largest = max(value, self.before)
+        self.safe = self.largest * (1 + MARGIN + YOUNG_MARGIN / self.count)
 
 
 @dataclass(slots=True)

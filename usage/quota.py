@@ -73,7 +73,7 @@ class Quota:
     def __init__(self, client: redis.Redis, line: "Line | None" = None) -> None:
         """line: for what every call asks; without one the client is asked that too."""
         self._client = client
-        self._line = line or client
+        self._line = line
 
     def reserve(  # noqa: PLR0913 - what a call is, each by its name
         self,
@@ -102,7 +102,7 @@ class Quota:
             request_id, tenant_id, time_zone, held, prompt_tokens, tokens, cost_nano, meta, NO_STATES, now_s + LEASE_S
         )
         places = held.kept.get(tenant_id) or _places(tenant_id, held)
-        status, *numbers = places.reserve.run(self._line, _reserve_args(asked, places, now_ms, reaps=reaps))
+        status, *numbers = places.reserve.run(self._client, self._line, _reserve_args(asked, places, now_ms, reaps=reaps))
         if status < 0:
             raise CountersLost("the counters of the partition are not restored yet")
         if status == _SETTLED:
@@ -124,11 +124,11 @@ class Quota:
         """
         zone = reservation.time_zone if reservation else ""
         now_ms, script = round(now_s * 1000), _settle_in(partition(event.tenant_id))
-        done = script.run(self._line, _settle_args(reservation, event, now_ms, zone))
+        done = script.run(self._client, self._line, _settle_args(reservation, event, now_ms, zone))
         if done == _DONE:
             return True
         if isinstance(done, bytes):  # held in a zone we did not know
-            done = script.run(self._line, _settle_args(reservation, event, now_ms, done.decode()))
+            done = script.run(self._client, self._line, _settle_args(reservation, event, now_ms, done.decode()))
         if done == _NOT_NOW:
             raise CountersLost("the counters of the partition are being restored")
         return bool(done == _DONE)

@@ -80,16 +80,15 @@ class Prepared:
     def with_own(self, own: Sequence[str | bytes | int]) -> Run:
         return Run(self.keys, (*self.first, *own, *self.last))
 
-    def run(self, client: "redis.Redis | Line", own: tuple[Any, ...]) -> Any:
-        """What the script returns. Raises StoreUnavailable."""
-        # Not isinstance: redis.Redis is a Protocol's child, and to look for it among these takes 20 us.
-        if (ask := getattr(client, "ask", None)) is None:
-            return run(client, self.script, self.with_own(own))  # type: ignore[arg-type]
+    def run(self, client: redis.Redis, line: "Line | None", own: tuple[Any, ...]) -> Any:
+        """What the script returns, asked over the line if there is one. Raises StoreUnavailable."""
+        if line is None:
+            return run(client, self.script, self.with_own(own))
         try:
             try:
-                return ask(self._before + hiredis.pack_command(own)[self._own_at :] + self._after)
+                return line.ask(self._before + hiredis.pack_command(own)[self._own_at :] + self._after)
             except NoScriptError:  # a restart or SCRIPT FLUSH; EVAL keeps it for the next
-                return ask(self.with_own(own).packed("EVAL", self.script.text))
+                return line.ask(self.with_own(own).packed("EVAL", self.script.text))
         except RedisError as error:
             raise StoreUnavailable(str(error)) from error
 
