@@ -40,6 +40,7 @@ ABSENT_ENTRIES: Final = 10_000
 TENANTS_AT_ONCE: Final = 50  # compiled between two waits for Redis, so that calls get their turn
 _NO_DIGEST: Final = "0" * 64
 _log = logging.getLogger(__name__)
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
@@ -275,7 +276,7 @@ _current: Directory | None = None
 _watch: Watch | None = None
 
 
-def _keep(cache: OrderedDict[str, _T], name: str, value: _T, most: int) -> None:
+def _keep(cache: OrderedDict[_K, _T], name: _K, value: _T, most: int) -> None:
     cache[name] = value
     cache.move_to_end(name)
     while len(cache) > most:
