@@ -4,7 +4,7 @@ import gc
 import time
 from functools import partial
 from typing import Final
-from weakref import ref
+from weakref import WeakSet
 
 import gevent
 import redis
@@ -38,7 +38,7 @@ _settling: Settling | None = None
 _health: Health | None = None
 _worker: Final = uuid7().hex
 _is_stopping = False
-_calls: Final[set[ref[Call]]] = set()  # not a WeakSet, whose methods are Python's: two functions of each call
+_calls: Final[WeakSet[Call]] = WeakSet()
 
 
 def start() -> None:
@@ -78,7 +78,7 @@ def _spare_the_collector() -> None:
 
 def note_call(call: Call) -> None:
     """A call has come; it is broken off if it outlives this worker's grace."""
-    _calls.add(ref(call, _calls.discard))
+    _calls.add(call)
 
 
 def begin_stop() -> None:
@@ -95,8 +95,8 @@ def is_stopping() -> bool:
 
 def break_off_calls() -> None:
     """The grace is over: who still waits gets an error event or a status, where the end of the process would cut it."""
-    for one in list(_calls):
-        if (call := one()) is not None and not call.ended:
+    for call in list(_calls):
+        if not call.ended:
             call.break_off()
 
 
