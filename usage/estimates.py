@@ -86,47 +86,53 @@ def measure(body: bytes, *, messages: int, media: int = 0, media_bytes: int = 0)
 
 @dataclass(slots=True)
 class _Largest:
-    """The largest of the last WINDOW samples or more, up to twice as many."""
+    """The largest of the last WINDOW samples or more, up to twice as many. It need not be told of smaller ones."""
 
-    count: int = 0
     running: float = 0.0
     before: float = 0.0
     largest: float = 0.0
-    safe: float = 0.0
 
     def note(self, value: float) -> None:
-        """safe: a new largest of n samples comes once in n: within 0.1 % from 1,000 on, and the margin makes it rarer still."""
-        if self.count and self.count % WINDOW == 0:
-            self.largest = self.before = self.running
-            self.running = 0.0
-        self.count += 1
-        if value > self.running:
-            self.running = value
-            self.largest = max(value, self.before)
-        self.safe = self.largest * (1 + MARGIN + YOUNG_MARGIN / self.count)
+        """One that is larger than `running`."""
+        self.running = value
+        self.largest = max(value, self.before)
+
+    def begin_window(self) -> None:
+        self.largest = self.before = self.running
+        self.running = 0.0
 
 
 @dataclass(slots=True)
 class _Class:
     """What prompts of a class were: times their reference, which tells of text, and beyond it, which tells of templates."""
 
+    count: int = 0
     times: _Largest = field(default_factory=_Largest)
     beyond: _Largest = field(default_factory=_Largest)
     mean: float = 1.0
 
     def note(self, tokens: int, reference: float) -> None:
-        times = tokens / reference
-        self.times.note(times)
-        self.beyond.note(tokens - reference)
-        self.mean += (times - self.mean) * max(MEAN_WEIGHT, 1 / self.times.count)
+        if self.count and self.count % WINDOW == 0:
+            self.times.begin_window()
+            self.beyond.begin_window()
+        self.count += 1
+        times, beyond = tokens / reference, tokens - reference
+        if times > self.times.running:
+            self.times.note(times)
+        if beyond > self.beyond.running:
+            self.beyond.note(beyond)
+        self.mean += (times - self.mean) * max(MEAN_WEIGHT, 1 / self.count)
 
     def upper_bound_tokens(self, prompt: Prompt) -> int:
-        """By `times`; where a short prompt's template weighs more than its text, by `beyond`."""
-        reference = prompt.reference
-        bound = ceil(reference * self.times.safe)
+        """By `times`; where a short prompt's template weighs more than its text, by `beyond`.
+
+        A new largest of n samples comes once in n: within 0.1 % from 1,000 on, and the margin makes it rarer still.
+        """
+        reference, margin = prompt.reference, 1 + MARGIN + YOUNG_MARGIN / self.count
+        bound = ceil(reference * (self.times.largest * margin))
         if reference >= SHORT_TOKENS:
             return bound
-        return min(bound, ceil(reference * (1 + MARGIN)) + ceil(self.beyond.safe))
+        return min(bound, ceil(reference * (1 + MARGIN)) + ceil(self.beyond.largest * margin))
 
 
 @dataclass(slots=True)
@@ -158,7 +164,7 @@ class BoundLearner:
         known = self._classes.get(prompt.its_class)
         if known is None:
             return min(round(prompt.reference), certain), certain
-        bound = certain if known.times.count < LEARNED_FROM else min(certain, known.upper_bound_tokens(prompt))
+        bound = certain if known.count < LEARNED_FROM else min(certain, known.upper_bound_tokens(prompt))
         return min(round(prompt.reference * known.mean), bound), bound
 
     def upper_bound_tokens(self, prompt: Prompt) -> int:

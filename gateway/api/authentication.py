@@ -37,25 +37,19 @@ def authenticated(environ: dict[str, Any]) -> Principal:
         raise InvalidApiKey
     now_s = time.time()
     try:
-        principal = principal_of(match[1], environ, now_s=now_s)
+        config = directory.current()
+        key = config.find_key(match[1], _ring or pepper_ring())
+        if key is None or not key.is_usable(now_s=now_s):
+            raise InvalidApiKey
+        if key.networks and not key.admits_address(client_address(environ)):
+            raise InvalidApiKey
+        tenant = config.tenant(key.tenant_id)
     except StoreUnavailable:
         raise Overloaded(retry_after_s=1) from None
-    if last_used.is_due(principal.key.lookup_id, now_s):
-        lifecycle.note_use(principal.key.lookup_id, now_s)
-    return principal
-
-
-def principal_of(text: str, environ: dict[str, Any], *, now_s: float) -> Principal:
-    """The principal of a key text that came with a request. Raises InvalidApiKey, StoreUnavailable."""
-    config = directory.current()
-    key = config.find_key(text, _ring or pepper_ring())
-    if key is None or not key.is_usable(now_s=now_s):
-        raise InvalidApiKey
-    if key.networks and not key.admits_address(client_address(environ)):
-        raise InvalidApiKey
-    tenant = config.tenant(key.tenant_id)
     if tenant is None or not tenant.is_active:
         raise InvalidApiKey
+    if last_used.is_due(key.lookup_id, now_s):
+        lifecycle.note_use(key.lookup_id, now_s)
     return Principal(tenant, key)
 
 
