@@ -77,9 +77,26 @@ def admit(
     realistic, bound = call.prompt_estimate
     for other in reach[1:]:
         bound = max(bound, learners[other.name].upper_bound_tokens(prompt))
-    answer, output = take(call, asked, bound), asked.output_tokens
-    if isinstance(answer, Refusal) and an_exact_count_helps(answer, asked, realistic):
-        exact = count_prompt_tokens(reach[0], upstream.fields)
+    answer, output = take(call, asked, bound), output_tokens
+    if isinstance(answer, Refusal):
+        answer, output = fitted(call, asked, answer, reach[0], bound)
+    if answer is not None:
+        call.reservation = answer
+        call.limit_states = answer.states
+    if limits:
+        upstream.fields["max_tokens"] = output
+    return realistic + output * choices
+
+
+def fitted(call: Call, asked: Asked, refusal: Refusal, first: Deployment, bound: int) -> tuple[Reservation | None, int]:
+    """Of a call that was refused by the bound of its prompt: held by an exact count, or with a shorter output. And that output.
+
+    Raises as admit() does.
+    """
+    answer: Reservation | Refusal | None = refusal
+    output = asked.output_tokens
+    if an_exact_count_helps(refusal, asked, call.prompt_estimate[0]):
+        exact = count_prompt_tokens(first, asked.upstream.fields)
         if exact is not None:
             answer = take(call, asked, exact)
     if isinstance(answer, Refusal) and (shorter := shortened(answer, asked)):
@@ -87,21 +104,19 @@ def admit(
         call.is_clamped = True
     if isinstance(answer, Refusal):
         call.limit_states = answer.states
-        raise refusal_error(answer, alias.name)
-    if answer is not None:
-        call.reservation = answer
-        call.limit_states = answer.states
-        # From here on, not from a stream's first byte: a whole answer, and a place in a backend's queue, outlast a lease.
-        lifecycle.settling().hold(call.request_id, partial(Progress, answer, 0))
-    if limits:
-        upstream.fields["max_tokens"] = output
-    return realistic + output * choices
+        raise refusal_error(answer, asked.alias.name)
+    return answer, output
 
 
 def roomiest(reach: Sequence[Deployment]) -> int | None:
     """The largest context among them, tokens; None when one of them states none."""
-    contexts = [context for deployment in reach if (context := deployment.max_model_len) is not None]
-    return max(contexts) if len(contexts) == len(reach) else None
+    most = 0
+    for deployment in reach:
+        context = deployment.max_model_len
+        if context is None:
+            return None
+        most = max(most, context)
+    return most
 
 
 def output_limit(upstream: Upstream, first_context: int | None, context: int | None) -> int:
@@ -126,9 +141,9 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
             output_tokens = min(output_tokens, max(1, context - prompt_tokens))
     tenant, price = asked.principal.tenant, asked.alias.price
     call.price = price
-    enforces = asked.limits.refuses
+    enforces, settling = asked.limits.refuses, lifecycle.settling()
     try:
-        return lifecycle.settling().reserve(
+        answer = settling.reserve(
             call.request_id,
             tenant.id,
             asked.limits,
@@ -143,6 +158,10 @@ def take(call: Call, asked: Asked, prompt_tokens: int) -> Reservation | Refusal 
         if enforces:
             raise Overloaded(retry_after_s=1) from None
         return None
+    if isinstance(answer, Reservation):
+        # From here on, not from a stream's first byte: a whole answer, and a place in a backend's queue, outlast a lease.
+        settling.hold(call.request_id, partial(Progress, answer, 0))
+    return answer
 
 
 def an_exact_count_helps(refusal: Refusal, asked: Asked, realistic_tokens: int) -> bool:

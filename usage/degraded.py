@@ -118,6 +118,7 @@ class LocalLimiter:
             self._ends_s, self._back_s = None, now_s
         if len(self._seen) > SEEN_MAX:
             self._seen.clear()  # of the many most have not been near their limits: cheaper than an order of use
+            self._told_of = {tenant_id for tenant_id, *_ in self._slots}
         self._told_of.add(reservation.tenant_id)
         for state in reservation.states:
             name = state.bound.limit.name
@@ -198,7 +199,8 @@ class LocalLimiter:
         A call whose usage_source is none gives its request back too. The event is the caller's to keep.
         """
         if reservation.request_id not in self._held:
-            self._ended(reservation, event)
+            if reservation.tenant_id in self._told_of:  # else none of its limits would be enforced here
+                self._ended(reservation, event)
             return False
         self._end(reservation.request_id, event, now_s)
         return True
@@ -223,8 +225,6 @@ class LocalLimiter:
 
     def _ended(self, reservation: Reservation, event: EndedCall) -> None:
         """A call that Redis admitted: what it told last holds all that was reserved, and too little would be left."""
-        if reservation.tenant_id not in self._told_of:
-            return  # none of its limits would be enforced here
         for bound in reservation.limits:
             at, name = _id(reservation.tenant_id, bound), bound.limit.name
             seen = self._seen.get(at)

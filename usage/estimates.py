@@ -10,6 +10,7 @@ from math import ceil
 from typing import Final, Literal
 
 Kind = Literal["words", "dense", "non_ascii", "media"]
+_ClassName = tuple[Kind, bool]
 
 # Tokens a byte of the usual vocabularies (128k to 256k entries); what a deployment's own one makes of it is learned.
 WORDS_RATIO: Final = 0.25
@@ -37,37 +38,44 @@ MEAN_WEIGHT: Final = 0.01
 _ASCII: Final = bytes(range(128))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Prompt:
     """What is quickly known of a request: bytes by kind, messages, and images or sounds (whose bytes are not counted).
 
-    reference: see reference_tokens. kind: of the text that weighs most. Nobody changes it; not frozen, as each call makes one.
+    reference: the figure that ratios refer to, tokens: about right for most vocabularies, and the same for ever.
+    certain_tokens: what it cannot exceed, whatever the vocabulary, beside what the template adds by itself. its_class: the
+    kind of text that weighs most, and whether it is short. Nobody changes it; not frozen, as each call makes one.
     """
 
     ascii_bytes: int
     spaces: int
     non_ascii_bytes: int
     messages: int
-    media: int = 0
-    # Asked for five times a call: reckoned once.
-    reference: float = field(init=False, repr=False, compare=False)
-    kind: Kind = field(init=False, repr=False, compare=False)
+    media: int
+    # Asked for several times a call: reckoned once.
+    text_bytes: int = field(repr=False, compare=False)
+    certain_tokens: int = field(repr=False, compare=False)
+    reference: float = field(repr=False, compare=False)
+    its_class: _ClassName = field(repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        words_bytes = min(self.ascii_bytes, WORD_BYTES * self.spaces)
-        dense_bytes = self.ascii_bytes - words_bytes - BODY_BYTES - MESSAGE_BYTES * self.messages
+    def __init__(self, ascii_bytes: int, spaces: int, non_ascii_bytes: int, messages: int, media: int = 0) -> None:
+        self.ascii_bytes = ascii_bytes
+        self.spaces = spaces
+        self.non_ascii_bytes = non_ascii_bytes
+        self.messages = messages
+        self.media = media
+        self.text_bytes = ascii_bytes + non_ascii_bytes
+        self.certain_tokens = self.text_bytes + media * MEDIA_MAX_TOKENS
+        words_bytes = min(ascii_bytes, WORD_BYTES * spaces)
+        dense_bytes = ascii_bytes - words_bytes - BODY_BYTES - MESSAGE_BYTES * messages
         words, dense = WORDS_RATIO * words_bytes, DENSE_RATIO * dense_bytes if dense_bytes > 0 else 0.0
-        non_ascii, media = NON_ASCII_RATIO * self.non_ascii_bytes, MEDIA_TOKENS * self.media
-        self.reference = words + dense + non_ascii + media + TEMPLATE_TOKENS + MESSAGE_TOKENS * self.messages
-        if non_ascii or media:
-            kinds: dict[Kind, float] = {"words": words, "dense": dense, "non_ascii": non_ascii, "media": media}
-            self.kind = max(kinds, key=kinds.__getitem__)
-        else:
-            self.kind = "words" if words >= dense else "dense"
-
-    @property
-    def text_bytes(self) -> int:
-        return self.ascii_bytes + self.non_ascii_bytes
+        non_ascii, shown = NON_ASCII_RATIO * non_ascii_bytes, MEDIA_TOKENS * media
+        self.reference = words + dense + non_ascii + shown + TEMPLATE_TOKENS + MESSAGE_TOKENS * messages
+        kind: Kind = "words" if words >= dense else "dense"
+        if non_ascii or shown:
+            kinds: dict[Kind, float] = {"words": words, "dense": dense, "non_ascii": non_ascii, "media": shown}
+            kind = max(kinds, key=kinds.__getitem__)
+        self.its_class = kind, self.reference < SHORT_TOKENS
 
 
 def measure(body: bytes, *, messages: int, media: int = 0, media_bytes: int = 0) -> Prompt:
@@ -76,65 +84,55 @@ def measure(body: bytes, *, messages: int, media: int = 0, media_bytes: int = 0)
     return Prompt(max(0, len(body) - non_ascii - media_bytes), body.count(b" "), non_ascii, messages, media)
 
 
-def reference_tokens(prompt: Prompt) -> float:
-    """The figure that ratios refer to: about right for most vocabularies, and the same for ever."""
-    return prompt.reference
-
-
-def upper_bound_tokens(prompt: Prompt, ratio: float) -> int:
-    """No more than this where no prompt of its class exceeds `ratio` times the reference."""
-    return ceil(reference_tokens(prompt) * ratio)
-
-
-def realistic_tokens(prompt: Prompt, ratio: float = 1.0) -> int:
-    """The likely number. ratio: the mean one of its class."""
-    return round(reference_tokens(prompt) * ratio)
-
-
-def certain_bound_tokens(prompt: Prompt, hidden_tokens: int = HIDDEN_TOKENS) -> int:
-    """What it cannot exceed, whatever the vocabulary. hidden_tokens: what the template adds by itself."""
-    return prompt.text_bytes + hidden_tokens + prompt.media * MEDIA_MAX_TOKENS
-
-
 @dataclass(slots=True)
 class _Largest:
-    """The largest of the last WINDOW samples or more, up to twice as many."""
+    """The largest of the last WINDOW samples or more, up to twice as many. It need not be told of smaller ones."""
 
-    count: int = 0
     running: float = 0.0
     before: float = 0.0
+    largest: float = 0.0
 
     def note(self, value: float) -> None:
-        if self.count and self.count % WINDOW == 0:
-            self.before, self.running = self.running, 0.0
-        self.count += 1
-        self.running = max(self.running, value)
+        """One that is larger than `running`."""
+        self.running = value
+        self.largest = max(value, self.before)
 
-    def safe(self) -> float:
-        """A new largest of n samples comes once in n: within 0.1 % from 1,000 on, and the margin makes it rarer still."""
-        return max(self.running, self.before) * (1 + MARGIN + YOUNG_MARGIN / self.count)
+    def begin_window(self) -> None:
+        self.largest = self.before = self.running
+        self.running = 0.0
 
 
 @dataclass(slots=True)
 class _Class:
     """What prompts of a class were: times their reference, which tells of text, and beyond it, which tells of templates."""
 
+    count: int = 0
     times: _Largest = field(default_factory=_Largest)
     beyond: _Largest = field(default_factory=_Largest)
     mean: float = 1.0
 
     def note(self, tokens: int, reference: float) -> None:
-        self.times.note(tokens / reference)
-        self.beyond.note(tokens - reference)
-        self.mean += (tokens / reference - self.mean) * max(MEAN_WEIGHT, 1 / self.times.count)
+        if self.count and self.count % WINDOW == 0:
+            self.times.begin_window()
+            self.beyond.begin_window()
+        self.count += 1
+        times, beyond = tokens / reference, tokens - reference
+        if times > self.times.running:
+            self.times.note(times)
+        if beyond > self.beyond.running:
+            self.beyond.note(beyond)
+        self.mean += (times - self.mean) * max(MEAN_WEIGHT, 1 / self.count)
 
     def upper_bound_tokens(self, prompt: Prompt) -> int:
-        """By `times`; where a short prompt's template weighs more than its text, by `beyond`."""
-        reference = prompt.reference
-        bound = ceil(reference * self.times.safe())
+        """By `times`; where a short prompt's template weighs more than its text, by `beyond`.
+
+        A new largest of n samples comes once in n: within 0.1 % from 1,000 on, and the margin makes it rarer still.
+        """
+        reference, margin = prompt.reference, 1 + MARGIN + YOUNG_MARGIN / self.count
+        bound = ceil(reference * (self.times.largest * margin))
         if reference >= SHORT_TOKENS:
             return bound
-        return min(bound, ceil(reference * (1 + MARGIN)) + ceil(self.beyond.safe()))
+        return min(bound, ceil(reference * (1 + MARGIN)) + ceil(self.beyond.largest * margin))
 
 
 @dataclass(slots=True)
@@ -145,24 +143,28 @@ class BoundLearner:
     prose, nor a greeting about a book.
     """
 
-    _classes: dict[tuple[Kind, bool], _Class] = field(default_factory=dict)
+    _classes: dict[_ClassName, _Class] = field(default_factory=dict)
     _hidden_tokens: int = HIDDEN_TOKENS
 
     def note(self, prompt: Prompt, prompt_tokens: int) -> None:
         """The backend counted this prompt. Not for counts that are estimates, nor for prompts it truncated."""
         if prompt_tokens <= 0:
             return
-        self._classes.setdefault(_class_of(prompt), _Class()).note(prompt_tokens, reference_tokens(prompt))
-        if not prompt.media:
-            self._hidden_tokens = max(self._hidden_tokens, prompt_tokens - prompt.text_bytes)
+        known = self._classes.get(prompt.its_class)
+        if known is None:
+            known = self._classes[prompt.its_class] = _Class()
+        known.note(prompt_tokens, prompt.reference)
+        hidden_tokens = prompt_tokens - prompt.text_bytes
+        if hidden_tokens > self._hidden_tokens and not prompt.media:
+            self._hidden_tokens = hidden_tokens
 
     def estimate(self, prompt: Prompt) -> tuple[int, int]:
         """realistic_tokens and upper_bound_tokens, which a call needs both."""
-        certain = prompt.ascii_bytes + prompt.non_ascii_bytes + self._hidden_tokens + prompt.media * MEDIA_MAX_TOKENS
-        known = self._classes.get(_class_of(prompt))
+        certain = prompt.certain_tokens + self._hidden_tokens
+        known = self._classes.get(prompt.its_class)
         if known is None:
             return min(round(prompt.reference), certain), certain
-        bound = certain if known.times.count < LEARNED_FROM else min(certain, known.upper_bound_tokens(prompt))
+        bound = certain if known.count < LEARNED_FROM else min(certain, known.upper_bound_tokens(prompt))
         return min(round(prompt.reference * known.mean), bound), bound
 
     def upper_bound_tokens(self, prompt: Prompt) -> int:
@@ -171,8 +173,3 @@ class BoundLearner:
 
     def realistic_tokens(self, prompt: Prompt) -> int:
         return self.estimate(prompt)[0]
-
-
-def _class_of(prompt: Prompt) -> tuple[Kind, bool]:
-    """The kind of text that weighs most, and whether it is short."""
-    return prompt.kind, prompt.reference < SHORT_TOKENS

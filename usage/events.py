@@ -83,7 +83,8 @@ class UsageEvent:
         """The line of the journal and of the spool."""
         return orjson.dumps(self.to_dict())
 
-    def uncounted_json(self) -> bytes:
+    @property
+    def uncounted(self) -> bytes:
         """The same without what a script will write."""
         return self.json_without(COUNTED)
 
@@ -122,9 +123,10 @@ class EndedCall(Protocol):
     def usage_source(self) -> UsageSource: ...
     @property
     def has_limits(self) -> bool: ...
+    @property
+    def uncounted(self) -> bytes: ...
 
     def json(self) -> bytes: ...
-    def uncounted_json(self) -> bytes: ...
 
 
 @light_dataclass
@@ -142,14 +144,11 @@ class WrittenEvent:
     cost_nano: int
     usage_source: UsageSource
     has_limits: bool
-    uncounted: bytes = field(repr=False)  # see uncounted_json
+    uncounted: bytes = field(repr=False)  # as JSON, without what a script will write
 
     def json(self) -> bytes:
         counted = self.prompt_tokens, self.cached_tokens, self.completion_tokens, self.cost_nano
         return self.uncounted[:-1] + _COUNTED_JSON % counted
-
-    def uncounted_json(self) -> bytes:
-        return self.uncounted
 
 
 _COUNTED_JSON: Final = b',"part":0,"prompt_tokens":%d,"cached_tokens":%d,"completion_tokens":%d,"cost_nano":%d}'

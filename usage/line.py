@@ -47,8 +47,9 @@ class Line:
 
         Once more where the connection broke, as store.connect() has it: it may have died with the server's last restart.
         """
+        wire = self._wire
         try:
-            reply = self._connected().ask(packed)
+            reply = (self._connected() if wire is None or wire.is_broken else wire).ask(packed)
         except (Disconnected, TimedOut):
             reply = self._connected().ask(packed)
         if isinstance(reply, Exception):

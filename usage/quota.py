@@ -6,14 +6,15 @@ Time is passed in: Unix seconds of the caller's clock. Every method raises Store
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import redis
 
 from usage.events import EndedCall, UsageEvent
-from usage.limits import PERIODIC, Bound, BoundLimit, day_and_month, period, quarter
-from usage.partitions import alive_key, base, journal_key, leases_key, partition, subject_key
+from usage.limits import PERIODIC, QUARTER_MS, Bound, BoundLimit, day_and_month, period
+from usage.partitions import PARTITIONS, alive_key, base, journal_key, leases_key, partition, subject_key
 from usage.reservation import (
     NO_STATES,
     Counter,
@@ -25,7 +26,7 @@ from usage.reservation import (
     fits_tokens,
     skeleton,
 )
-from usage.scripts import Fixed, Run, Script, run, run_all
+from usage.scripts import Prepared, Run, Script, run, run_all
 from usage.store import RedisError, StoreUnavailable
 
 if TYPE_CHECKING:  # it needs gevent's loop, which only the gateway's workers have
@@ -50,6 +51,7 @@ _WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
 _ADMITTED: Final = 1
 _SETTLED: Final = 2
 # Of settle.lua's.
+_DONE: Final = 1
 _NOT_NOW: Final = -1
 
 _RESERVE: Final = Script.of("reserve")
@@ -71,7 +73,7 @@ class Quota:
     def __init__(self, client: redis.Redis, line: "Line | None" = None) -> None:
         """line: for what every call asks; without one the client is asked that too."""
         self._client = client
-        self._line = line or client
+        self._line = line
 
     def reserve(  # noqa: PLR0913 - what a call is, each by its name
         self,
@@ -94,16 +96,18 @@ class Quota:
         reaps: post the dead leases in its way first; not while some may be of calls that ended and were not settled yet.
         Raises CountersLost, and ValueError for a call that is settled.
         """
-        tokens, now_ms, held = prompt_tokens + output_tokens, _ms(now_s), Bound.of(limits)
+        tokens, now_ms = prompt_tokens + output_tokens, round(now_s * 1000)
+        held = limits if type(limits) is Bound else Bound(limits)
         asked = Reservation(
             request_id, tenant_id, time_zone, held, prompt_tokens, tokens, cost_nano, meta, NO_STATES, now_s + LEASE_S
         )
-        status, *numbers = run(self._line, _RESERVE, _reserve_run(asked, held, now_ms, reaps=reaps))
+        places = held.kept.get(tenant_id) or _places(tenant_id, held)
+        status, *numbers = places.reserve.run(self._client, self._line, _reserve_args(asked, places, now_ms, reaps=reaps))
         if status < 0:
             raise CountersLost("the counters of the partition are not restored yet")
         if status == _SETTLED:
             raise ValueError("the call is settled")
-        states = _states(held, numbers, now_ms, stride=4)
+        states = LimitStates(held, numbers[0::4], numbers[1::4], numbers[2::4], now_ms)
         if status == _ADMITTED:
             asked.states = states
             return asked
@@ -119,13 +123,15 @@ class Quota:
         of it. Raises CountersLost while counters are being restored: then again in a moment.
         """
         zone = reservation.time_zone if reservation else ""
-        one = _settle_run(reservation, event, _ms(now_s), zone)
-        done = run(self._line, _SETTLE, one)
+        now_ms, script = round(now_s * 1000), _settle_in(partition(event.tenant_id))
+        done = script.run(self._client, self._line, _settle_args(reservation, event, now_ms, zone))
+        if done == _DONE:
+            return True
         if isinstance(done, bytes):  # held in a zone we did not know
-            done = run(self._line, _SETTLE, _settle_run(reservation, event, _ms(now_s), done.decode()))
+            done = script.run(self._client, self._line, _settle_args(reservation, event, now_ms, done.decode()))
         if done == _NOT_NOW:
             raise CountersLost("the counters of the partition are being restored")
-        return bool(done == 1)
+        return bool(done == _DONE)
 
     def settle_again(self, ended: Sequence[tuple[Reservation | None, EndedCall]], *, now_s: float) -> list[bool]:
         """Settle many in one round trip, or two. For each: False where counters are being restored, then again in a moment."""
@@ -141,7 +147,7 @@ class Quota:
 
     def hold(self, reservation: Reservation, *, now_s: float) -> None:
         """Hold a call that was admitted without Redis: unchecked, and also while counters are being restored."""
-        run(self._client, _RESERVE, _reserve_run(reservation, reservation.limits, _ms(now_s), runs=True))
+        run(self._client, _RESERVE, _held_run(reservation, reservation.limits, _ms(now_s)))
 
     def renew(self, live: Iterable[Progress], *, now_s: float) -> None:
         """Lease the reservations of live calls for another 30 s, and note how far they have come. One round trip.
@@ -174,7 +180,7 @@ class Quota:
                 raise StoreUnavailable(str(error)) from error
             args: list[Any] = [prefix, now_ms]
             for request_id, call in zip(dead, calls, strict=True):
-                args += [request_id, *_periods(now_ms, _zone(call or b""))]
+                args += [request_id, *day_and_month(now_ms // QUARTER_MS, _zone(call or b""))]
             lines = run(self._client, _REAP, Run([leases], args)) if dead else []
             events += [UsageEvent.from_dict(orjson.loads(line)) for line in lines]
             if len(dead) < REAP_BATCH:
@@ -186,7 +192,7 @@ class Quota:
         numbers = run(self._client, _STATE, _state_run(tenant_id, limits, time_zone, now_ms))
         if numbers == [-1]:
             raise CountersLost("the counters of the partition are not restored yet")
-        return list(_states(Bound.of(limits), numbers, now_ms, stride=3))
+        return _states(limits, numbers, now_ms)
 
     def states(self, asked: Sequence[tuple[str, Sequence[BoundLimit], str]], *, now_s: float) -> list[list[LimitState] | None]:
         """state() of many (tenant's id, limits, time zone) in one round trip. None where counters are not restored yet."""
@@ -195,7 +201,7 @@ class Quota:
             self._client, _STATE, [_state_run(tenant_id, bound, zone, now_ms) for tenant_id, bound, zone in asked]
         )
         return [
-            None if numbers == [-1] else list(_states(Bound.of(bound), numbers, now_ms, stride=3))
+            None if numbers == [-1] else _states(bound, numbers, now_ms)
             for (_, bound, _), numbers in zip(asked, answers, strict=True)
         ]
 
@@ -259,11 +265,6 @@ def _ms(now_s: float) -> int:
     return round(now_s * 1000)
 
 
-def _periods(now_ms: int, time_zone: str) -> tuple[int, int, int, int]:
-    """Day, its end, month, its end, as the scripts take them. Without a zone, which only a call without counters has, 0s."""
-    return day_and_month(quarter(now_ms / 1000), time_zone) if time_zone else (0, 0, 0, 0)
-
-
 def _counting_key(partition_number: int) -> str:
     return f"{base(partition_number)}counting"
 
@@ -272,26 +273,16 @@ def _counting_key(partition_number: int) -> str:
 class _Places:
     """What the scripts are told of a call's limits: the same for each call, so put together once.
 
-    keys: the counters, then the `live` sets of everyone whose limits these are. holds: one line a counter, code and key, in
-    which they find what a call holds; every subject has its line of slots. asked, forced: how many there are, and of each its
-    code, maximum and whether it refuses; forced: for a call that runs already.
+    reserve: reserve.lua for these limits. holds: one line a counter, code and key, in which the scripts find what a call holds;
+    every subject has its line of slots.
     """
 
-    keys: Fixed
+    reserve: Prepared
     holds: bytes
-    asked: Fixed
-    forced: Fixed
 
 
 def _places(tenant_id: str, limits: Bound) -> _Places:
-    """Kept with the limits: a cache of its own would compare 18 of them, one by one, where they were read anew."""
-    if (known := limits.kept.get(tenant_id)) is None:
-        known = limits.kept[tenant_id] = _places_of(tenant_id, limits)
-    place: _Places = known
-    return place
-
-
-def _places_of(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
+    """Found out once: kept with the limits, as a cache of its own would compare 18 of them where they were read anew."""
     lives = _subjects(tenant_id, limits)
     counters = [_counter_key(tenant_id, bound) for bound in limits]
     lines = [f"c {live}\n" for live in lives]
@@ -300,12 +291,24 @@ def _places_of(tenant_id: str, limits: Sequence[BoundLimit]) -> _Places:
         for bound, key in zip(limits, counters, strict=True)
         if bound.limit.name != "concurrent_requests"
     ]
-    asked: list[str | int] = [len(limits)]
-    forced: list[str | int] = [len(limits)]
+    number = partition(tenant_id)
+    keys = (alive_key(number), *counters, *lives)
+    reserve = Prepared(_RESERVE, keys, first=(base(number),), own=11, last=_terms(limits))
+    found = limits.kept[tenant_id] = _Places(reserve, "".join(lines).encode())
+    return found
+
+
+def _terms(limits: Sequence[BoundLimit], *, refuse: bool = True) -> list[str | int]:
+    """For reserve.lua: how many there are, and of each its code, maximum and whether it refuses."""
+    terms: list[str | int] = [len(limits)]
     for bound in limits:
-        asked += (_CODES[bound.limit.name], bound.limit.max, int(bound.limit.is_enforced))
-        forced += (_CODES[bound.limit.name], bound.limit.max, 0)
-    return _Places(Fixed((*counters, *lives)), "".join(lines).encode(), Fixed(asked), Fixed(forced))
+        terms += (_CODES[bound.limit.name], bound.limit.max, int(refuse and bound.limit.is_enforced))
+    return terms
+
+
+@lru_cache(maxsize=PARTITIONS)
+def _settle_in(partition_number: int) -> Prepared:
+    return Prepared(_SETTLE, (alive_key(partition_number),), first=(base(partition_number),), own=15)
 
 
 def _counter_key(tenant_id: str, bound: BoundLimit) -> str:
@@ -322,46 +325,62 @@ def _subjects(tenant_id: str, limits: Sequence[BoundLimit]) -> list[str]:
 def _reserve_again(asked: Reservation, now_ms: int) -> Run:
     """Of a call that runs already. Its request is counted: when it was admitted, or by whoever restores the counters."""
     held = Bound(bound for bound in asked.limits if bound.limit.name != "requests_per_minute")
-    return _reserve_run(asked, held, now_ms, runs=True)
+    return _held_run(asked, held, now_ms)
 
 
-def _reserve_run(asked: Reservation, limits: Bound, now_ms: int, *, runs: bool = False, reaps: bool = False) -> Run:
-    number = partition(asked.tenant_id)
-    places, prefix = _places(asked.tenant_id, limits), base(number)
-    keys = alive_key(number), f"{prefix}s:{asked.request_id}"
-    written = _written(asked, places if limits else None, now_ms)
-    about = prefix, asked.request_id, now_ms, asked.tokens, asked.cost_nano, *_periods(now_ms, asked.time_zone), written
-    return Run(keys, (*about, int(runs), int(reaps)), places.keys, places.forced if runs else places.asked)
+def _held_run(asked: Reservation, limits: Bound, now_ms: int) -> Run:
+    """To hold a call that runs already: no limit refuses it."""
+    places = _places(asked.tenant_id, limits)
+    own = _reserve_args(asked, places, now_ms, runs=True)
+    return Run(places.reserve.keys, (*places.reserve.first, *own, *_terms(limits, refuse=False)))
 
 
-def _written(asked: Reservation, places: _Places | None, now_ms: int) -> bytes:
-    """The call as Redis keeps it, see read_reservation in lua/posting.lua: a line of what is asked, meta, what it holds.
+# The call as Redis keeps it, see read_reservation in lua/posting.lua: a line of what is asked, meta, what it holds.
+_WRITTEN: Final = b"%d %d %d %d %b\n%b\n%b"
 
-    places None: it has no limits, and so no zone.
-    """
-    zone, holds = (asked.time_zone, places.holds) if places else ("", b"")
-    first = f"{asked.tokens} {asked.cost_nano} {now_ms // 1000} {asked.prompt_tokens} {zone}"
-    return b"\n".join((first.encode(), asked.meta, holds))
+
+def _reserve_args(
+    asked: Reservation, places: _Places, now_ms: int, *, runs: bool = False, reaps: bool = False
+) -> tuple[str | bytes | int, ...]:
+    """What reserve.lua is told of one call. One without limits has no zone."""
+    tokens, cost_nano, holds = asked.tokens, asked.cost_nano, places.holds
+    zone = asked.time_zone.encode() if holds else b""
+    written = _WRITTEN % (tokens, cost_nano, now_ms // 1000, asked.prompt_tokens, zone, asked.meta, holds)
+    periods = day_and_month(now_ms // QUARTER_MS, asked.time_zone)
+    return asked.request_id, now_ms, tokens, cost_nano, *periods, written, int(runs), int(reaps)
 
 
 def _zone(written: bytes) -> str:
-    """The time zone in what _written wrote."""
+    """The time zone in what _WRITTEN wrote."""
     return written.partition(b"\n")[0].rpartition(b" ")[2].decode()
 
 
-def _settle_run(reservation: Reservation | None, event: EndedCall, now_ms: int, time_zone: str) -> Run:
-    number = partition(event.tenant_id)
+def _settle_args(
+    reservation: Reservation | None, event: EndedCall, now_ms: int, time_zone: str
+) -> tuple[str | bytes | int, ...]:
+    """What settle.lua is told of one call."""
     used_nothing = event.usage_source == "none"
-    about = base(number), event.request_id, now_ms, *_periods(now_ms, time_zone), time_zone
+    about = event.request_id, now_ms, *day_and_month(now_ms // QUARTER_MS, time_zone), time_zone
     counted = event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.cost_nano
-    holds = _places(reservation.tenant_id, reservation.limits).holds if reservation else b""
+    holds = b""
+    if reservation is not None:
+        tenant_id, limits = reservation.tenant_id, reservation.limits
+        holds = (limits.kept.get(tenant_id) or _places(tenant_id, limits)).holds
     holds_more = int(reservation is None and event.has_limits and not used_nothing)
-    return Run((alive_key(number),), (*about, *counted, int(used_nothing), event.uncounted_json(), holds, holds_more))
+    return *about, *counted, int(used_nothing), event.uncounted, holds, holds_more
+
+
+def _settle_run(reservation: Reservation | None, event: EndedCall, now_ms: int, time_zone: str) -> Run:
+    return _settle_in(partition(event.tenant_id)).with_own(_settle_args(reservation, event, now_ms, time_zone))
 
 
 def _state_run(tenant_id: str, limits: Sequence[BoundLimit], time_zone: str, now_ms: int) -> Run:
     keys = [alive_key(partition(tenant_id)), *(_counter_key(tenant_id, bound) for bound in limits)]
-    return Run(keys, [now_ms, *_periods(now_ms, time_zone), *(_CODES[bound.limit.name] for bound in limits)])
+    return Run(keys, [now_ms, *day_and_month(now_ms // QUARTER_MS, time_zone), *(_CODES[bound.limit.name] for bound in limits)])
+
+
+def _states(limits: Sequence[BoundLimit], numbers: Sequence[int], now_ms: int) -> list[LimitState]:
+    return list(LimitStates(Bound.of(limits), numbers[0::3], numbers[1::3], numbers[2::3], now_ms))
 
 
 def _renew_run(call: Progress, now_ms: int) -> Run:
@@ -380,10 +399,6 @@ def _amounts(name: str, parts: Sequence[Counter], now_ms: int, time_zone: str) -
     for part in parts:
         amounts += (_ms(part.at_s) // _WIDTHS_MS[name], part.used)
     return amounts
-
-
-def _states(limits: Bound, numbers: Sequence[int], now_ms: int, *, stride: int) -> LimitStates:
-    return LimitStates(limits, numbers[0::stride], numbers[1::stride], numbers[2::stride], now_ms)
 
 
 def _refusal(states: LimitStates, moments_ms: Sequence[int], now_ms: int, asked: Reservation) -> Refusal:

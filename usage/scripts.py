@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,62 +33,81 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-class Fixed(tuple[str | int, ...]):
-    """Keys or arguments that many runs have in common, put into the protocol's form once: of a hundred that took 80 us."""
-
-    @cached_property
-    def packed(self) -> bytes:
-        return packed(self)
-
-
-NONE_FIXED: Final = Fixed(())
-
-
 @light_dataclass
 class Run:
-    """One run of a script: its KEYS and its ARGV, in each those of this run first."""
+    """One run of a script: its KEYS and its ARGV."""
 
     keys: Sequence[str]
     args: Sequence[str | bytes | int]
-    fixed_keys: Fixed = NONE_FIXED
-    fixed_args: Fixed = NONE_FIXED
 
     def flat(self) -> tuple[Any, ...]:
         """What follows a script in EVALSHA."""
-        number = len(self.keys) + len(self.fixed_keys)
-        return number, *self.keys, *self.fixed_keys, *self.args, *self.fixed_args
+        return len(self.keys), *self.keys, *self.args
 
     def packed(self, verb: str, script: str) -> bytes:
         """The whole command as the protocol has it."""
-        fixed_keys, fixed_args = self.fixed_keys, self.fixed_args
-        number = len(self.keys) + len(fixed_keys)
-        parts = 3 + number + len(self.args) + len(fixed_args)
-        head, tail = packed((verb, script, number, *self.keys)), packed(self.args)
-        return b"".join((b"*%d\r\n" % parts, head, fixed_keys.packed, tail, fixed_args.packed))
+        command: bytes = hiredis.pack_command((verb, script, *self.flat()))
+        return command
 
 
-def packed(parts: Sequence[Any]) -> bytes:
+class Prepared:
+    """A script, and what many of its runs have in common: in the protocol's form, as of a hundred parts that took 80 us a run.
+
+    A run's own ARGV stand between `first` and `last`. They are `own` in number: one more or less, and the server would take
+    the next command for their rest.
+    """
+
+    __slots__ = ("_after", "_before", "_own_at", "first", "keys", "last", "script")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *,
+        first: Sequence[str | int] = (),
+        own: int,
+        last: Sequence[str | int] = (),
+    ) -> None:
+        self.script = script
+        self.keys = keys
+        self.first = first
+        self.last = last
+        head = ("EVALSHA", script.sha, len(keys), *keys, *first)
+        self._before = b"*%d\r\n" % (len(head) + own + len(last)) + _parts(head)
+        self._after = _parts(last)
+        self._own_at = len(b"*%d\r\n" % own)
+
+    def with_own(self, own: Sequence[str | bytes | int]) -> Run:
+        return Run(self.keys, (*self.first, *own, *self.last))
+
+    def run(self, client: redis.Redis, line: "Line | None", own: tuple[Any, ...]) -> Any:
+        """What the script returns, asked over the line if there is one. Raises StoreUnavailable."""
+        if line is None:
+            return run(client, self.script, self.with_own(own))
+        try:
+            try:
+                return line.ask(self._before + hiredis.pack_command(own)[self._own_at :] + self._after)
+            except NoScriptError:  # a restart or SCRIPT FLUSH; EVAL keeps it for the next
+                return line.ask(self.with_own(own).packed("EVAL", self.script.text))
+        except RedisError as error:
+            raise StoreUnavailable(str(error)) from error
+
+
+def _parts(parts: Sequence[Any]) -> bytes:
     """As parts of a command in RESP."""
     command: bytes = hiredis.pack_command(tuple(parts))
     return command.partition(b"\r\n")[2]
 
 
-def run(client: "redis.Redis | Line", script: Script, one: Run) -> Any:
+def run(client: redis.Redis, script: Script, one: Run) -> Any:
     """What the script returns. Raises StoreUnavailable."""
     try:
         try:
-            return _ask(client, "EVALSHA", script.sha, one)
-        except NoScriptError:  # a restart or SCRIPT FLUSH; EVAL keeps it for the next
-            return _ask(client, "EVAL", script.text, one)
+            return client.evalsha(script.sha, *one.flat())
+        except NoScriptError:
+            return client.eval(script.text, *one.flat())
     except RedisError as error:
         raise StoreUnavailable(str(error)) from error
-
-
-def _ask(client: "redis.Redis | Line", verb: str, script: str, one: Run) -> Any:
-    # Not isinstance: redis.Redis is a Protocol's child, and to look for it among these takes 20 us.
-    if (ask := getattr(client, "ask", None)) is not None:
-        return ask(one.packed(verb, script))
-    return client.execute_command(verb, script, *one.flat())  # type: ignore[union-attr]
 
 
 def run_all(client: redis.Redis, script: Script, runs: Iterable[Run]) -> list[Any]:

@@ -111,7 +111,7 @@ class Settling:
             if not serves_on or not limits:
                 raise
             return self._reserve_here(request_id, tenant_id, limits, amounts)
-        if isinstance(answer, Reservation) and limits and serves_on:
+        if serves_on and limits and isinstance(answer, Reservation):
             self._local.saw(answer, now_s=now_s)
         return answer
 
@@ -150,9 +150,10 @@ class Settling:
         has it too, so that whoever calls next finds its slot and its tokens free. Of others nobody can tell: they do not wait
         for that round trip, and what is on its way when the worker ends stop() sends.
         """
+        now_s = time.time()
         self._live.pop(event.request_id, None)
         if reservation is not None:
-            self._local.settle(reservation, event, now_s=time.time())
+            self._local.settle(reservation, event, now_s=now_s)
         try:
             position = self._spool.append(event.json())
         except SpoolUnavailable as error:
@@ -160,25 +161,20 @@ class Settling:
         if self._is_out:
             self._owe(reservation)
         elif self._waits or (reservation is not None and reservation.limits.refuses):
-            self._tell_or_owe(reservation, event, position)
+            self._tell_or_owe(reservation, event, position, now_s)
         else:
-            gevent.spawn(self._tell_or_owe, reservation, event, position)
+            gevent.spawn(self._tell_or_owe, reservation, event, position, now_s)
 
-    def _tell_or_owe(self, reservation: Reservation | None, event: EndedCall, position: int) -> None:
-        if self._tell(reservation, event):
-            self._spool.acknowledged(position)
-        else:
-            self._owe(reservation)
-
-    def _tell(self, reservation: Reservation | None, event: EndedCall) -> bool:
+    def _tell_or_owe(self, reservation: Reservation | None, event: EndedCall, position: int, now_s: float) -> None:
         try:
-            self._quota.settle(reservation, event, now_s=time.time())
+            self._quota.settle(reservation, event, now_s=now_s)
         except CountersLost:  # they are being restored, which takes a moment
-            return False
+            self._owe(reservation)
         except StoreUnavailable:
             self._is_out = True
-            return False
-        return True
+            self._owe(reservation)
+        else:
+            self._spool.acknowledged(position)
 
     def _owe(self, reservation: Reservation | None) -> None:
         """Remember what an ended call held, for when its event is sent again. The oldest are forgotten where there are many."""

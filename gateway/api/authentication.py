@@ -9,7 +9,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from accounts.keys import Pepper, peppers
-from gateway import lifecycle
+from gateway import last_used, lifecycle
 from gateway.api.addresses import client_address
 from gateway.config import directory
 from gateway.exceptions import InvalidApiKey, Overloaded
@@ -35,23 +35,21 @@ def authenticated(environ: dict[str, Any]) -> Principal:
     match = _BEARER.fullmatch(environ.get("HTTP_AUTHORIZATION", ""))
     if match is None:
         raise InvalidApiKey
+    now_s = time.time()
     try:
-        principal = principal_of(match[1], client_address(environ))
+        config = directory.current()
+        key = config.find_key(match[1], _ring or pepper_ring())
+        if key is None or not key.is_usable(now_s=now_s):
+            raise InvalidApiKey
+        if key.networks and not key.admits_address(client_address(environ)):
+            raise InvalidApiKey
+        tenant = config.tenant(key.tenant_id)
     except StoreUnavailable:
         raise Overloaded(retry_after_s=1) from None
-    lifecycle.note_use(principal.key.lookup_id)
-    return principal
-
-
-def principal_of(text: str, address: str) -> Principal:
-    """The principal of a key text used from `address`. Raises InvalidApiKey, StoreUnavailable."""
-    config = directory.current()
-    key = config.find_key(text, pepper_ring())
-    if key is None or not key.is_usable(now_s=time.time()) or not key.admits_address(address):
-        raise InvalidApiKey
-    tenant = config.tenant(key.tenant_id)
     if tenant is None or not tenant.is_active:
         raise InvalidApiKey
+    if last_used.is_due(key.lookup_id, now_s):
+        lifecycle.note_use(key.lookup_id, now_s)
     return Principal(tenant, key)
 
 

@@ -1,5 +1,5 @@
 -- Hold a call's amounts in every counter, or in none. Dead leases of its subjects are posted first, where that is asked for.
--- KEYS: alive, the call's settlement, one counter a limit, one `live` set a subject.
+-- KEYS: alive, one counter a limit, one `live` set a subject: the same for many calls.
 -- ARGV: base, request id, now ms, tokens, cost, day, its end, month, its end, the call as read_reservation reads it, 1 when
 --   the call runs already, whatever may be gone; 1 when dead leases are to be posted; number of limits, for each limit: code,
 --   maximum, 1 when it is enforced.
@@ -9,7 +9,7 @@
 local base, id, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local periods = {tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])}
 local limits = tonumber(ARGV[13])
-local first_live = limits + 3
+local first_live = limits + 2
 
 local function amount(code)
   if code == 'm' or code == 'c' then return 1 end
@@ -89,14 +89,14 @@ if KEYS[first_live] and ARGV[12] == '1' and call('ZCOUNT', base .. 'leases', '-i
   end
 end
 
-local values = call('MGET', unpack(KEYS, 1, first_live - 1))
-if limits > 0 and not values[1] and ARGV[11] == '0' then return {-1} end
-if values[2] == 'settled' then return {2} end
+local values = call('MGET', base .. 's:' .. id, unpack(KEYS, 1, first_live - 1))
+if limits > 0 and not values[2] and ARGV[11] == '0' then return {-1} end
+if values[1] == 'settled' then return {2} end
 
 local counters, is_admitted = {}, true
 for i = 1, limits do
   local code, limit = ARGV[11 + 3 * i], tonumber(ARGV[12 + 3 * i])
-  local c = counter(code, KEYS[2 + i], values[2 + i], now, periods)
+  local c = counter(code, KEYS[1 + i], values[2 + i], now, periods)
   if c.used + c.reserved + amount(code) > limit and ARGV[13 + 3 * i] == '1' then is_admitted = false end
   counters[i] = c
 end

@@ -151,6 +151,76 @@ def test_key_imported_under_an_older_pepper_is_found(
     assert counted.find_key(text, ring).lookup_id == lookup_id(text, ring[1])
 
 
+def test_a_text_that_was_recognised_is_not_checked_again(
+    client: CountingRedis, counted: Directory, ring: tuple[Pepper, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, checked = mint(), []
+    put_key(client, text, ring[0])
+    check = directory_module.matches
+    monkeypatch.setattr(directory_module, "matches", lambda text, **of: checked.append(text) or check(text, **of))
+    for _ in range(3):
+        assert counted.find_key(text, ring).id == "k"
+    assert checked == [text]
+    counted.refresh({("key", "another")})
+    assert counted.find_key(text, ring).id == "k"
+    assert checked == [text, text], "after any change once more"
+
+
+def test_a_change_of_a_recognised_key_is_in_force_at_once(
+    client: CountingRedis, counted: Directory, ring: tuple[Pepper, ...]
+) -> None:
+    text = mint()
+    lookup = lookup_id(text, ring[0])
+    put_key(client, text, ring[0])
+    assert counted.find_key(text, ring).is_active
+    put_key(client, text, ring[0], is_active=False)
+    counted.refresh({("key", lookup)})
+    assert not counted.find_key(text, ring).is_active
+    put_key(client, text, ring[0], digest=digest(mint(), ring[0]))
+    counted.refresh({("key", lookup)})
+    assert counted.find_key(text, ring) is None, "its secret is another"
+    put_key(client, text, ring[0])
+    assert counted.resync()
+    assert counted.find_key(text, ring) is not None, "events may have been missed"
+    client.delete(key_key(lookup))
+    counted.refresh({("key", lookup)})
+    assert counted.find_key(text, ring) is None
+
+
+def test_a_recognised_imported_key_is_junk_once_there_are_none(
+    client: CountingRedis, counted: Directory, ring: tuple[Pepper, ...]
+) -> None:
+    text = "a-key-taken-over-from-elsewhere"
+    put_platform(client, has_imported_keys=True)
+    put_key(client, text, ring[0])
+    assert counted.find_key(text, ring) is not None
+    put_platform(client)
+    counted.refresh({("platform", "")})
+    assert counted.find_key(text, ring) is None
+
+
+def test_a_key_imported_again_under_the_present_pepper_is_found_without_an_event(
+    client: CountingRedis, counted: Directory, ring: tuple[Pepper, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a-key-taken-over-from-elsewhere"
+    put_platform(client, has_imported_keys=True)
+    put_key(client, text, ring[1])
+    assert counted.find_key(text, ring).pepper_id == ring[1].id
+    put_key(client, text, ring[0])
+    later = time.monotonic() + directory_module.ABSENT_S + 1
+    monkeypatch.setattr(directory_module.time, "monotonic", lambda: later)
+    assert counted.find_key(text, ring).pepper_id == ring[0].id
+
+
+def test_recognising_keeps_no_text_and_is_bounded(client: CountingRedis, counted: Directory, ring: tuple[Pepper, ...]) -> None:
+    texts = [numbered_key(number) for number in range(150)]
+    for text in texts:
+        put_key(client, text, ring[0])
+        assert counted.find_key(text, ring) is not None
+    assert len(counted._recognised) == 100
+    assert not any(text in repr(vars(counted)) for text in texts)
+
+
 def test_unknown_key_is_asked_for_once_until_an_event(
     client: CountingRedis, counted: Directory, ring: tuple[Pepper, ...]
 ) -> None:
