@@ -105,12 +105,12 @@ class Bound(tuple[BoundLimit, ...]):
         return any(bound.limit.is_enforced for bound in self)
 
     @cached_property
-    def of_requests(self) -> tuple[int, ...]:
-        """Where those are that count requests a minute and refuse; what of them is left is told with each answer."""
+    def of_requests(self) -> tuple[tuple[int, int], ...]:
+        """Place and maximum of those that count requests a minute and refuse; what of them is left is told with each answer."""
         return self._enforced(frozenset({"requests_per_minute"}))
 
     @cached_property
-    def of_tokens(self) -> tuple[int, ...]:
+    def of_tokens(self) -> tuple[tuple[int, int], ...]:
         """The same of those that count tokens."""
         return self._enforced(TOKEN_NAMES)
 
@@ -119,8 +119,9 @@ class Bound(tuple[BoundLimit, ...]):
         """For a call's record, as JSON with two %d for each limit: used, and reserved."""
         return b"[%b]" % b",".join(map(_seen_json, self))
 
-    def _enforced(self, names: frozenset[str]) -> tuple[int, ...]:
-        return tuple(at for at, bound in enumerate(self) if bound.limit.name in names and bound.limit.is_enforced)
+    def _enforced(self, names: frozenset[str]) -> tuple[tuple[int, int], ...]:
+        limits = [bound.limit for bound in self]
+        return tuple((at, limit.max) for at, limit in enumerate(limits) if limit.name in names and limit.is_enforced)
 
 
 def _seen_json(bound: BoundLimit) -> bytes:

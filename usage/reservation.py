@@ -63,24 +63,24 @@ class LimitStates(Sequence[LimitState]):
 
     __hash__ = None  # type: ignore[assignment]  # compared by tests alone
 
-    def tightest(self, places: Iterable[int]) -> tuple[int, int, float] | None:
+    def tightest(self, places: Iterable[tuple[int, int]]) -> tuple[int, int, float] | None:
         """Of the limits at `places`, the one with the smallest share left: its maximum, what remains of it, and its reset_s.
 
-        Each answer tells of two: as states they took it ten functions more (2026-11).
+        places: as Bound.of_tokens has them. Each answer tells of two: as states they took it ten functions more (2026-11).
         """
-        best, least = -1, inf
-        for at in places:
-            most = self.limits[at].limit.max
-            share = (most - self._used[at] - self._reserved[at]) / most if most else 0.0
+        used, reserved = self._used, self._reserved
+        tightest, least = None, inf
+        for at, most in places:
+            share = (most - used[at] - reserved[at]) / most if most else 0.0
             if share < 0:
                 share = 0.0
             if share < least:
-                best, least = at, share
-        if best < 0:
+                tightest, least = (at, most), share
+        if tightest is None:
             return None
-        most, reset_ms = self.limits[best].limit.max, self._reset_at_ms[best] - self._now_ms
-        left = most - self._used[best] - self._reserved[best]
-        return most, max(0, left), reset_ms / 1000 if reset_ms > 0 else 0.0
+        at, most = tightest
+        reset_ms = self._reset_at_ms[at] - self._now_ms
+        return most, max(0, most - used[at] - reserved[at]), reset_ms / 1000 if reset_ms > 0 else 0.0
 
     def json(self) -> orjson.Fragment:
         """For a call's record: subject, name, limit, used, reserved, max, mode of each."""

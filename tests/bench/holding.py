@@ -28,6 +28,7 @@ from usage.degraded import LocalLimiter  # noqa: E402
 from usage.limits import NAMES, Bound  # noqa: E402
 from usage.line import Line  # noqa: E402
 from usage.reservation import Reservation, skeleton  # noqa: E402
+from usage.scripts import Run  # noqa: E402
 from usage.settling import Settling  # noqa: E402
 from usage.spool import Spool  # noqa: E402
 from usage.store import connect  # noqa: E402
@@ -81,7 +82,8 @@ def one_round(settling: Settling, limits: Bound) -> tuple[float, float]:
 def measure(client: redis.Redis, folder: Path) -> None:
     line = Line(client, timeout_s=20)  # a busy machine is no frozen server
     ids = [str(number) for number in range(CALLS)]
-    null = min(cpu_us(lambda _: line.eval("return 1", 0), ids)[0] for _ in range(ROUNDS))
+    command = Run((), ()).packed("EVAL", "return 1")
+    null = min(cpu_us(lambda _: line.ask(command), ids)[0] for _ in range(ROUNDS))
     sys.stdout.write(f"{'yardstick: a null command':28}{null:8.1f} us\n")
     settling = Settling(client, Spool(folder / "spool", max_bytes=1 << 30), LocalLimiter(1, max_s=60), line)
     for name, limits in LIMITS.items():

@@ -1,5 +1,6 @@
 """The gateway's one connection to Redis: replies find who asked, and what breaks it is told to all, and mended."""
 
+import hashlib
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from portal import embedded
 from usage.line import Line
-from usage.scripts import Run
+from usage.scripts import Prepared, Run, Script
 from usage.store import TIMEOUT_S, RedisError, connect
 
 ECHO = "return ARGV[1]"
@@ -72,6 +73,27 @@ def test_errors_of_the_server_are_redis_pys_and_end_nothing(line: Line) -> None:
     with pytest.raises(ResponseError, match="boom"):
         evaluate(line, "return redis.error_reply('boom')")
     assert evaluate(line, ECHO, "still there") == b"still there"
+
+
+@pytest.mark.parametrize("own", [1, 12], ids=["one", "twelve"])
+def test_a_prepared_script_gets_its_parts_in_their_order_with_and_without_a_line(
+    line: Line, server: list[embedded.Store], own: int
+) -> None:
+    text = "return {KEYS, ARGV}"
+    script = Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    prepared = Prepared(script, ("k1", "k2"), first=("first", 2), own=own, last=("last", 3))
+    of_this_run = tuple([b"three\r\nlines\r\n", "\u3042", 4] * 4)[:own]
+    told = [b"three\r\nlines\r\n", "\u3042".encode(), b"4"] * 4
+    with connect(server[0].url) as client:
+        for _ in range(2):  # the server does not know it, and then does
+            for over in (line, None):
+                assert prepared.run(client, over, of_this_run) == [
+                    [b"k1", b"k2"],
+                    [b"first", b"2", *told[:own], b"last", b"3"],
+                ]
+        client.script_flush()
+        assert prepared.run(client, None, of_this_run)
+    assert evaluate(line, ECHO, "nothing is left over") == b"nothing is left over"
 
 
 def test_it_asks_the_database_of_its_url(server: list[embedded.Store]) -> None:
