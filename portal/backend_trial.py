@@ -123,7 +123,7 @@ def _events(client: UpstreamClient, backend: Backend, body: bytes) -> tuple[list
     try:
         if not response.is_event_stream:
             raise UpstreamGarbage("no event stream")
-        while part := response.read_some(deadline - time.monotonic()):
+        while part := response.read_some(deadline):
             size_bytes += len(part)
             if size_bytes > ANSWER_MAX_BYTES or time.monotonic() > deadline:
                 raise UpstreamSilence("the answer does not end")

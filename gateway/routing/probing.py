@@ -77,7 +77,7 @@ class _Round:
         status = self._connection.read_head(self._deadline).status
         parts = []
         size_bytes = 0
-        while part := self._connection.read_some(self._deadline - time.monotonic()):
+        while part := self._connection.read_some(self._deadline):
             parts.append(part)
             size_bytes += len(part)
             if size_bytes > ANSWER_MAX_BYTES:

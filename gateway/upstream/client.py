@@ -55,26 +55,18 @@ class Cancellation:
 
 
 class UpstreamResponse:
-    """An answer whose head has come. Must be closed, once or more."""
+    """An answer whose head has come. Must be closed, once or more. headers: by lower-case name."""
 
-    __slots__ = ("_cancellation", "_connection", "_head", "_is_closed", "_pool", "read_some")
+    __slots__ = ("_cancellation", "_connection", "_is_closed", "_pool", "headers", "read_some", "status")
 
     def __init__(self, head: ResponseHead, connection: Connection, cancellation: Cancellation, pool: "BackendPool") -> None:
-        self._head = head
+        self.status = head.status
+        self.headers = head.headers
         self._connection = connection
         self._cancellation = cancellation
         self._pool = pool
         self._is_closed = False
         self.read_some = connection.read_some  # not a method of its own: it is called for each event
-
-    @property
-    def status(self) -> int:
-        return self._head.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By lower-case name."""
-        return self._head.headers
 
     @property
     def is_event_stream(self) -> bool:
@@ -84,7 +76,7 @@ class UpstreamResponse:
         """The whole body. Raises UpstreamGarbage above max_bytes, UpstreamSilence at the deadline, and as read_some."""
         parts = []
         size_bytes = 0
-        while part := self.read_some(deadline - monotonic()):
+        while part := self.read_some(deadline):
             parts.append(part)
             size_bytes += len(part)
             if size_bytes > max_bytes:
@@ -111,7 +103,7 @@ class UpstreamResponse:
 
     def _drain(self) -> None:
         try:
-            self._connection.read_some(DRAIN_S)
+            self._connection.read_some(monotonic() + DRAIN_S)
         except UpstreamError:
             return  # not complete, so not reused
 
@@ -137,9 +129,9 @@ class BackendPool:
         """Send `request` and wait for the head of its answer. Raises UpstreamError."""
         self.in_flight += 1
         try:
-            connection = self._take_idle()
+            asked_at_s = monotonic()
+            connection = self._take_idle(asked_at_s)
             if connection is not None:
-                asked_at_s = monotonic()
                 try:
                     return self._ask_on(connection, request, first_byte_deadline, rest_s, cancellation)
                 except UpstreamCut:
@@ -166,27 +158,30 @@ class BackendPool:
 
     def request_bytes(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """A POST of JSON. Raises ValueError for a header that is none."""
-        lines = [
-            f"POST {self._prefix}{path} HTTP/1.1",
-            f"Host: {self._authority}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-            "Accept-Encoding: identity",
-            *(f"{name}: {value}" for name, value in headers.items()),
-        ]
-        head = "\r\n".join(lines)
+        head = (
+            f"POST {self._prefix}{path} HTTP/1.1\r\n"
+            f"Host: {self._authority}\r\n"
+            "Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n"
+            "Accept-Encoding: identity\r\n"
+        )
+        ends = 5 + len(headers)
+        for name, value in headers.items():
+            head += f"{name}: {value}\r\n"
         # A line end inside a value would begin a header, or a request, of somebody else's choosing.
-        if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1 or "\0" in head:
+        if head.count("\r") != ends or head.count("\n") != ends or "\0" in head:
             raise ValueError("a header holds a line end")
-        return b"%b\r\n\r\n%b" % (head.encode("latin-1"), body)
+        return b"%b\r\n%b" % (head.encode("latin-1"), body)
 
     def take_back(self, connection: Connection, *, reuse: bool) -> None:
         self.in_flight -= 1
-        if reuse and connection.is_reusable and monotonic() - connection.opened_at_s < AGE_MAX_S:
-            self._idle.append((connection, monotonic()))
+        now = monotonic()
+        if reuse and connection.is_reusable and now - connection.opened_at_s < AGE_MAX_S:
+            self._idle.append((connection, now))
         else:
             connection.close()
-        self.drop_idle(older_than_s=IDLE_MAX_S)
+        if self._idle and self._idle[0][1] <= now - IDLE_MAX_S:
+            self.drop_idle(older_than_s=IDLE_MAX_S)
 
     def drop_idle(self, *, older_than_s: float) -> None:
         """Close connections unused for longer than older_than_s; 0 closes all."""
@@ -194,12 +189,11 @@ class BackendPool:
         while self._idle and self._idle[0][1] <= since:
             self._idle.popleft()[0].close()
 
-    def _take_idle(self) -> Connection | None:
+    def _take_idle(self, now: float) -> Connection | None:
         """The connection used last, if it still lives: the ones below it then age and go."""
-        self.drop_idle(older_than_s=IDLE_MAX_S)
         while self._idle:
-            connection, _ = self._idle.pop()
-            if not connection.is_stale():
+            connection, idle_since = self._idle.pop()
+            if idle_since > now - IDLE_MAX_S and not connection.is_stale():
                 return connection
             connection.close()
         return None

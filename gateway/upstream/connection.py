@@ -13,6 +13,7 @@ from gateway.upstream import names
 from gateway.upstream.errors import (
     UpstreamAborted,
     UpstreamCut,
+    UpstreamError,
     UpstreamGarbage,
     UpstreamRefused,
     UpstreamSilence,
@@ -78,13 +79,16 @@ class Connection:
         """Write a whole request, head and body in one. Raises UpstreamCut, UpstreamSilence, UpstreamAborted."""
         self.has_answered = False
         self._head = self._body = None
+        if (left_s := deadline - monotonic()) <= 0:
+            raise UpstreamSilence("no time left")
         try:
-            self._sock.settimeout(_time_left(deadline - monotonic()))
-            sent = self._sock.send(request)  # mostly all of it; gevent's sendall sets up a view and a clock first
+            try:
+                sent = self._receiver.send_now(request)  # mostly all of it
+            except BlockingIOError:
+                sent = 0
             if sent < len(request):
+                self._sock.settimeout(left_s)
                 self._sock.sendall(request[sent:])
-        except TimeoutError:
-            raise UpstreamSilence("the request was not taken in time") from None
         except OSError as error:
             raise self._broken(error) from error
 
@@ -98,14 +102,12 @@ class Connection:
         until = deadline
         while True:
             try:
-                buffer += self._receive(until - monotonic()) or self._end_of_connection()
+                buffer += self._receive(until) or self._end_of_connection()
             except UpstreamSilence:
                 if until < deadline:
                     raise UpstreamStalled("half a head") from None
                 raise
-            if not self.has_answered:
-                self.has_answered = True
-                until = min(deadline, monotonic() + rest_s)
+            was_silent, self.has_answered = not self.has_answered, True
             while buffer and (parsed := split_head(buffer)):
                 head, buffer = parsed
                 if head.status == 101:
@@ -113,11 +115,13 @@ class Connection:
                 if head.status >= 200:
                     self._head, self._body, self._early = head, body_of(head), buffer
                     return head
+            if was_silent:
+                until = min(deadline, monotonic() + rest_s)
 
-    def read_some(self, timeout_s: float) -> bytes:
-        """What is there of the body, as soon as anything is; b"" when it has ended.
+    def read_some(self, deadline: float) -> bytes:
+        """What is there of the body, as soon as anything is; b"" when it has ended. deadline: monotonic seconds.
 
-        Raises UpstreamSilence after timeout_s without a byte of it (reading may go on later), UpstreamCut when the connection
+        Raises UpstreamSilence when no byte of it has come by then (reading may go on later), UpstreamCut when the connection
         ends before the body, UpstreamGarbage, UpstreamAborted.
         """
         body = self._body
@@ -126,17 +130,21 @@ class Connection:
         if self._is_aborted:
             raise UpstreamAborted
         data, self._early = self._early, b""
-        until = monotonic() + timeout_s
         while True:
             if data and ((piece := body.feed(data)) or body.is_complete):
                 return piece
-            data = self._receive(timeout_s)
+            try:
+                data = self._receiver.receive(deadline)  # as _receive, without its frame
+            except OSError as error:
+                raise self._broken(error) from error
+            if self._is_aborted:
+                self._early = data
+                raise UpstreamAborted
             if not data:
                 if not body.ends_with_connection:
                     self._end_of_connection()
                 body.is_complete = True
                 return b""
-            timeout_s = until - monotonic()
 
     @property
     def is_complete(self) -> bool:
@@ -153,15 +161,10 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Has an idle connection become readable? It was closed, or holds bytes that nobody asked for."""
-        self._sock.settimeout(0.0)
         try:
-            # The class's own recv: TLS refuses to peek, and it is the bytes underneath that tell.
-            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
+            return self._receiver.has_more()
         except OSError:
             return True
-        return True
 
     def abort(self) -> None:
         """Break off whatever the owner waits for: it gets UpstreamAborted. Safe from any greenlet or thread, at any time.
@@ -194,7 +197,7 @@ class Connection:
                     yield piece
                 if monotonic() > ends:
                     return
-                data = self._receiver.receive(2 * REST_SILENCE_MAX_S)
+                data = self._receiver.receive(monotonic() + 2 * REST_SILENCE_MAX_S)
                 if not data:
                     return
 
@@ -208,15 +211,11 @@ class Connection:
         with contextlib.suppress(OSError):  # not connected any more
             socket.socket.shutdown(self._sock, how)
 
-    def _receive(self, timeout_s: float) -> bytes:
+    def _receive(self, deadline: float) -> bytes:
         if self._is_aborted:
             raise UpstreamAborted
-        if timeout_s <= 0:
-            raise UpstreamSilence("no time left")
         try:
-            data = self._receiver.receive(timeout_s)
-        except TimeoutError:
-            raise UpstreamSilence("no byte in time") from None
+            data = self._receiver.receive(deadline)
         except OSError as error:
             raise self._broken(error) from error
         if self._is_aborted:
@@ -227,11 +226,7 @@ class Connection:
     def _end_of_connection(self) -> bytes:
         raise UpstreamCut("the connection ended before the answer")
 
-    def _broken(self, error: OSError) -> UpstreamAborted | UpstreamCut:
+    def _broken(self, error: OSError) -> UpstreamError:
+        if isinstance(error, TimeoutError):
+            return UpstreamSilence("no byte went or came in time")
         return UpstreamAborted() if self._is_aborted else UpstreamCut(f"{type(error).__name__}: {error}")
-
-
-def _time_left(seconds: float) -> float:
-    if seconds <= 0:
-        raise UpstreamSilence("no time left")
-    return seconds

@@ -1,5 +1,6 @@
 """HTTP/1.1 as a client reads it (RFC 9112): heads, and bodies out of their framing. Pure; bytes in, bytes out."""
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, Protocol
@@ -11,6 +12,9 @@ HEAD_MAX_BYTES: Final = 64 * 1024
 _CHUNK_LINE_MAX_BYTES: Final = 8 * 1024
 _SIZE_MAX_DIGITS: Final = 16
 _VERSION: Final = b"HTTP/1."
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?:\s.*)?", re.DOTALL)
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_KEPT_LINE_MAX_BYTES: Final = 256
 
 
 @light_dataclass
@@ -52,18 +56,26 @@ def split_head(buffer: bytes) -> tuple[ResponseHead, bytes] | None:
 
 def _parse_head(head: bytes) -> ResponseHead:
     status_line, *lines = head.decode("latin-1").split("\r\n")
-    version, _, rest = status_line.partition(" ")
-    status = rest[:3]
-    if version not in {"HTTP/1.1", "HTTP/1.0"} or not _is_number(status) or not 100 <= int(status) <= 599 or rest[3:4].strip():
+    status = _STATUS_LINE.fullmatch(status_line)
+    if status is None:
         raise UpstreamGarbage("not an HTTP/1 status line")
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise UpstreamGarbage("not a header line")
-        name, value = name.lower(), value.strip()
+        name, value = _kept_header(line) if len(line) <= _KEPT_LINE_MAX_BYTES else _header(line)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return ResponseHead(int(status), headers, is_http_1_0=version == "HTTP/1.0")
+    return ResponseHead(int(status[2]), headers, status[1] == "0")
+
+
+def _header(line: str) -> tuple[str, str]:
+    """Its name, in lower case, and its value."""
+    name, colon, value = line.partition(":")
+    if not colon or not name or name != name.strip():
+        raise UpstreamGarbage("not a header line")
+    return name.lower(), value.strip()
+
+
+# A backend says the same in most heads; a line that was read before costs a third (2026-11).
+_kept_header = lru_cache(maxsize=1024)(_header)
 
 
 def body_of(head: ResponseHead) -> Body:
@@ -75,16 +87,18 @@ def body_of(head: ResponseHead) -> Body:
             raise UpstreamGarbage("a transfer coding other than chunked")
         return ChunkedBody()
     if (length := head.headers.get("content-length")) is not None:
-        sizes = {size.strip() for size in length.split(",")}
-        size = sizes.pop()
-        if sizes or not _is_number(size):
-            raise UpstreamGarbage("no content length")
-        return SizedBody(int(size))
+        if not _LENGTH.fullmatch(length):
+            length = _one_of(length)
+        return SizedBody(int(length))
     return UnboundedBody()
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 18
+def _one_of(lengths: str) -> str:
+    """The length that is said several times."""
+    size, *others = {size.strip() for size in lengths.split(",")}
+    if others or not _LENGTH.fullmatch(size):
+        raise UpstreamGarbage("no content length")
+    return size
 
 
 class SizedBody:
@@ -99,10 +113,15 @@ class SizedBody:
         self.surplus = False
 
     def feed(self, data: bytes) -> bytes:
-        self.surplus = len(data) > self._left
-        data = data[: self._left]
-        self._left -= len(data)
-        self.is_complete = self._left == 0
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            return data
+        self.is_complete = True
+        if left < 0:
+            self.surplus = True
+            data = data[: self._left]
+        self._left = 0
         return data
 
 
@@ -141,7 +160,7 @@ class ChunkedBody:
             line_end = data.find(b"\r\n", 0, _SIZE_MAX_DIGITS)
             if line_end > 0 and (size := _chunk_bytes(data[:line_end])):
                 end = line_end + 2 + size
-                if len(data) == end + 2 and data.endswith(b"\r\n"):
+                if data[end:] == b"\r\n":
                     return data[line_end + 2 : end]
         parts: list[bytes] = []
         at, size = 0, len(data)

@@ -94,7 +94,8 @@ class Relay:
         until = min(monotonic() + patience_s, self._deadline)
         try:
             while not self._ready:
-                self._read(until - monotonic())
+                self._take(self._response.read_some(until))
+            self._note_first_event()
         except UpstreamSilence:
             if until < self._deadline:
                 return False
@@ -110,14 +111,12 @@ class Relay:
 
     def __next__(self) -> bytes:
         item = b""
-        if self._outcome is None:
+        if self._outcome is None or self._ready:  # it may be decided while the first event was waited for
             try:
                 item = self._next_item()
             except BaseException:
                 self._fail("internal_error")
                 raise
-        elif self._ready:  # decided while the first event was waited for
-            item = self._take_ready()
         if self._outcome is not None:
             self.close()
         if item:
@@ -141,23 +140,33 @@ class Relay:
 
     def _next_item(self) -> bytes:
         """What to send next; b"" when there is nothing more."""
+        now, has_begun = monotonic(), self.first_event_at_s is not None
+        if has_begun and not self._is_quiet:
+            self._deadline = min(self._whole_deadline, now + self._stall_max_s)
+        until = min(self._deadline, now + self._keep_alive_s)
+        may_pass = has_begun and self._guard is None
         try:
-            wait_s, now = self._keep_alive_s, monotonic()
-            if not self._is_quiet and self.first_event_at_s is not None:
-                self._deadline = min(self._whole_deadline, now + self._stall_max_s)
-            until = now + wait_s
-            if until > self._deadline:
-                until = self._deadline
-                wait_s = until - monotonic()
             while not self._ready and self._outcome is None:
-                self._read(wait_s)
-                wait_s = until - monotonic()
+                data = self._response.read_some(until)
+                if may_pass and not self._splitter.held_bytes and (shown := self._rewriter.rewrite_usual(data)):
+                    self._meter.note_content(data)
+                    self._is_quiet = False
+                    return shown
+                self._take(data)
+                if has_begun and not self._ready and len(data) >= BULK_BYTES:
+                    self._deadline = min(self._whole_deadline, monotonic() + self._stall_max_s)
+            if not has_begun:
+                self._note_first_event()
         except UpstreamError as error:
             is_silence = isinstance(error, UpstreamSilence)
             if (is_silence and monotonic() < self._deadline) or self._goes_on_after(error):
                 self._is_quiet = True
                 return KEEP_ALIVE
-        return self._take_ready()
+        ready, self._ready = self._ready, []
+        self._is_quiet = False
+        if self._failure is not None:
+            ready.append(self._error_event(self._failure))
+        return b"".join(ready)
 
     def _goes_on_after(self, error: UpstreamError) -> bool:
         """Has another backend taken over? Else the answer ends."""
@@ -170,6 +179,7 @@ class Relay:
                 error = last
             else:
                 self._splitter = EventSplitter()
+                self._ready.clear()
                 if self._guard is not None:
                     self._guard.restart()
                 self._deadline = min(self._whole_deadline, deadline)
@@ -185,42 +195,37 @@ class Relay:
             self._ready.clear()
         return False
 
-    def _read(self, timeout_s: float) -> None:
-        """Read once and make ready what came. Raises UpstreamError; what came before the fault stays ready.
-
-        An end without [DONE] is a cut, unless what came last was never an event.
-        """
-        data = self._response.read_some(timeout_s)
-        if not data:
-            event_data(self._splitter.rest)
-            raise UpstreamCut("the stream ended without [DONE]")
-        if len(data) >= BULK_BYTES and self.first_event_at_s is not None:
-            self._deadline = min(self._whole_deadline, monotonic() + self._stall_max_s)
-        self._take(data)
-        if self._ready and self.first_event_at_s is None:
+    def _note_first_event(self) -> None:
+        if self._ready:
             self.first_event_at_s = monotonic()
             self._on_first_event()
 
     def _take(self, data: bytes) -> None:
-        """Meter and make ready the events in `data`. Raises UpstreamError."""
+        """Meter and make ready the events in what was read. Raises UpstreamError; what came before the fault stays ready.
+
+        An end without [DONE] is a cut, unless what came last was never an event.
+        """
+        if not data:
+            event_data(self._splitter.rest)
+            raise UpstreamCut("the stream ended without [DONE]")
         for event in self._splitter.feed(data):
             kind, shown = self._rewriter.rewrite(event)
             if kind is _CONTENT:
                 self._meter.note_content(event)
+                if self._guard is not None:
+                    shown = self._guard.take(shown)
             elif kind is _USAGE:
                 self._meter.note_final(event)
             elif kind is _ABORTED:
                 self._meter.note_content(event)
                 raise GenerationAborted
-            if self._guard is not None and kind is _CONTENT:
-                shown = self._guard.take(shown)
             if shown:
                 self._ready.append(shown)
-            if self._guard is not None and self._guard.is_over:
-                self._stop()
-                break
             if kind is _DONE:
                 self._outcome = "completed"
+                break
+            if self._guard is not None and self._guard.is_over:
+                self._stop()
                 break
 
     def _stop(self) -> None:
@@ -245,11 +250,3 @@ class Relay:
         self._has_ended = True
         self._ready.clear()
         self._response.close(reuse=False)
-
-    def _take_ready(self) -> bytes:
-        item = b"".join(self._ready)
-        self._ready.clear()
-        self._is_quiet = False
-        if self._failure is not None:
-            item += self._error_event(self._failure)
-        return item

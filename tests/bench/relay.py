@@ -37,6 +37,10 @@ def rewrite(reads: list[bytes], *, shows_running_usage: bool = False, metered: b
     )
     meter = Meter()
     for read in reads:
+        if not splitter.held_bytes and rewriter.rewrite_usual(read):
+            if metered:
+                meter.note_content(read)
+            continue
         ready = []
         for event in splitter.feed(read):
             kind, shown = rewriter.rewrite(event)

@@ -163,7 +163,7 @@ def test_an_answer_not_read_to_its_end_closes_its_connection() -> None:
     client = UpstreamClient()
     with ScriptedBackend(serve(STREAM_HEAD + chunk(b"data: 1\n\n"))) as backend:
         response = open_call(client, backend.config)
-        response.read_some(PATIENCE_S)
+        response.read_some(time.monotonic() + PATIENCE_S)
         response.close(reuse=True)
         response.close(reuse=True)
         backend.wait_for_end()
@@ -185,7 +185,7 @@ def test_the_last_chunk_may_follow_a_moment_later(monkeypatch: pytest.MonkeyPatc
 
     with ScriptedBackend(script) as backend:
         response = open_call(client, backend.config)
-        assert response.read_some(PATIENCE_S) == b"data: [DONE]\n\n"
+        assert response.read_some(time.monotonic() + PATIENCE_S) == b"data: [DONE]\n\n"
         closing.set()
         response.close(reuse=True)
         assert call(client, backend.config) == b"again"
@@ -412,7 +412,7 @@ def test_a_trusted_backend_is_called_over_tls(certificate: Path, monkeypatch: py
         response = open_call(client, https(backend), cancellation=cancellation)
         threading.Timer(0.05, cancellation.cancel).start()
         with pytest.raises(UpstreamAborted):
-            response.read_some(60)
+            response.read_some(time.monotonic() + 60)
         response.close(reuse=False)
         assert backend.accepted == 1
         backend.wait_for_end()
@@ -429,7 +429,7 @@ def test_what_was_on_its_way_at_an_abort_comes_over_tls_too(certificate: Path, m
 
     with ScriptedBackend(over_tls(certificate, script)) as backend:
         response = open_call(UpstreamClient(), https(backend))
-        assert response.read_some(PATIENCE_S) == b"read"
+        assert response.read_some(time.monotonic() + PATIENCE_S) == b"read"
         assert b"".join(response.rest()) == b"unread"
         response.close(reuse=False)
 

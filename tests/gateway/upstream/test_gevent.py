@@ -4,14 +4,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gevent.socket
 import pytest
 
-from gateway.upstream.receiver import GeventReceiver, PlainReceiver, Receiver, StreamReceiver, receiver_of
+from gateway.upstream.receiver import GeventReceiver, PlainReceiver, StreamReceiver, beneath, receiver_of
 
 HERE = Path(__file__).parent
 PATCHED = "from gevent import monkey; monkey.patch_all(); import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -43,26 +43,45 @@ def test_the_same_holds_under_gevent(module: str) -> None:
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
 
 
+def after(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
 def test_a_gevent_socket_is_read_the_cheaper_way() -> None:
     plain, other = socket.socketpair()
     ours, theirs = gevent.socket.socketpair()
     assert isinstance(receiver_of(ours), StreamReceiver)
     assert isinstance(receiver_of(plain), PlainReceiver)
+    assert beneath(ours) is ours._sock
+    assert beneath(plain) is plain
     for sock in (plain, other, ours, theirs):
         sock.close()
 
 
+def test_nothing_goes_past_what_encrypts_it() -> None:
+    class Encrypting(gevent.socket.socket):  # type: ignore[misc]  # gevent ships no types
+        """As gevent's own for TLS is made."""
+
+    with Encrypting() as encrypting:
+        assert beneath(encrypting) is encrypting
+        assert isinstance(receiver_of(encrypting), PlainReceiver)
+
+
 @pytest.mark.parametrize("kind", [GeventReceiver, StreamReceiver])
-def test_every_wait_has_the_whole_time(kind: Callable[[socket.socket], Receiver]) -> None:
+def test_every_wait_has_the_whole_time(kind: type[GeventReceiver | StreamReceiver]) -> None:
     """A timer that goes on where it was stopped would end the second wait early, and the third at once."""
     ours, theirs = gevent.socket.socketpair()
     receiver = kind(ours)
+
+    def receive(within_s: float) -> bytes:
+        return receiver.receive(within_s if isinstance(receiver, GeventReceiver) else after(within_s))
+
     gevent.spawn_later(0.2, theirs.sendall, b"x")
-    assert receiver.receive(0.3) == b"x"
+    assert receive(0.3) == b"x"
     for _ in range(2):
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            receiver.receive(0.3)
+            receive(0.3)
         assert time.monotonic() - started > 0.25
     receiver.close()
     ours.close()
@@ -91,51 +110,72 @@ def test_a_stream_is_read_as_it_comes_and_its_end_is_told(pair: tuple[StreamRece
 
     sending = gevent.spawn(send)
     came = b""
-    while data := receiver.receive(10):
+    while data := receiver.receive(after(10)):
         came += data
     assert came == b"".join(b"%d\n" % number for number in range(200))
-    assert receiver.receive(10) == b""
+    assert receiver.receive(after(10)) == b""
     sending.get()
 
 
 def test_what_comes_while_nobody_waits_is_read_later_and_keeps_no_loop_busy(pair: tuple[StreamReceiver, Any]) -> None:
     receiver, theirs = pair
     theirs.sendall(b"1")
-    assert receiver.receive(10) == b"1"
+    assert receiver.receive(after(10)) == b"1"
     theirs.sendall(b"2")
     turns = 0
     for _ in range(20):
         gevent.sleep(0.001)
         turns += receiver._is_watching
     assert turns <= 1, "the loop looks again and again"
-    assert receiver.receive(10) == b"2"
+    assert receiver.receive(after(10)) == b"2"
 
 
 def test_a_shorter_wait_after_a_long_one_ends_in_its_own_time(pair: tuple[StreamReceiver, Any]) -> None:
     receiver, theirs = pair
     theirs.sendall(b"1")
-    assert receiver.receive(600) == b"1"
+    assert receiver.receive(after(600)) == b"1"
     with gevent.Timeout(30), pytest.raises(TimeoutError):
-        receiver.receive(0.2)
+        receiver.receive(after(0.2))
     theirs.sendall(b"2")
-    assert receiver.receive(600) == b"2"
+    assert receiver.receive(after(600)) == b"2"
 
 
 def test_a_wait_that_was_broken_off_leaves_a_receiver_that_works(pair: tuple[StreamReceiver, Any]) -> None:
     receiver, theirs = pair
-    waits = gevent.spawn(receiver.receive, 600)
+    waits = gevent.spawn(receiver.receive, after(600))
     gevent.sleep(0.01)
     waits.kill()
     theirs.sendall(b"later")
-    assert receiver.receive(10) == b"later"
+    assert receiver.receive(after(10)) == b"later"
 
 
 def test_who_is_woken_by_another_waits_on(pair: tuple[StreamReceiver, Any]) -> None:
     receiver, theirs = pair
-    waits = gevent.spawn(receiver.receive, 600)
+    waits = gevent.spawn(receiver.receive, after(600))
     gevent.sleep(0.01)
     gevent.get_hub().loop.run_callback(waits.switch)
     gevent.sleep(0.01)
     assert not waits.ready()
     theirs.sendall(b"at last")
     assert waits.get(timeout=30) == b"at last"
+
+
+def test_what_is_said_to_be_readable_and_is_not_is_waited_for(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    waits = gevent.spawn(receiver.receive, after(600))
+    gevent.sleep(0.01)
+    gevent.get_hub().loop.run_callback(receiver._wake)
+    gevent.sleep(0.01)
+    assert not waits.ready()
+    theirs.sendall(b"at last")
+    assert waits.get(timeout=30) == b"at last"
+
+
+def test_a_deadline_that_has_passed_is_not_waited_for(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    with pytest.raises(TimeoutError):
+        receiver.receive(after(-1))
+    theirs.sendall(b"1")
+    assert receiver.receive(after(600)) == b"1"
+    with gevent.Timeout(30), pytest.raises(TimeoutError):
+        receiver.receive(after(-1))

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -92,7 +93,7 @@ def first_event(attempt: Attempt, _answers: Answers) -> bytes:
     rewriter = EventRewriter(
         completion_id="chatcmpl-1", alias="general", created_s=None, shows_usage=False, shows_running_usage=False
     )
-    event = rewriter.rewrite(attempt.answer.read_some(PATIENCE_S).rstrip())[1]
+    event = rewriter.rewrite(attempt.answer.read_some(time.monotonic() + PATIENCE_S).rstrip())[1]
     attempt.end("completed")
     return event
 

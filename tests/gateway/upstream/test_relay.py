@@ -565,6 +565,19 @@ def test_a_client_that_leaves_while_the_first_event_is_waited_for_is_the_callers
     assert run.ends == []
 
 
+def late(part: bytes) -> Script:
+    """Sends `part` once a comment was due."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.request()
+        exchange.send(STREAM_HEAD)
+        time.sleep(0.15)
+        exchange.send(chunk(part))
+        exchange.wait_for_close()
+
+    return script
+
+
 SILENT_AT_FIRST = {"keep_alive_s": 0.05, "first_within_s": 0.2}
 
 
@@ -589,6 +602,16 @@ def test_until_the_first_event_another_backend_may_take_over(serve: Serve, scrip
         assert run.failures == [ending]
         assert len(run.firsts) == 1
         run.client.drop_idle(older_than_s=0)  # else the successor waits for the next call
+
+
+def test_what_a_backend_that_failed_had_said_is_nobodys(serve: Serve) -> None:
+    """An event and the fault come in one read: nothing has gone out when the successor takes over."""
+    with ScriptedBackend(stream(*EVENTS, DONE)) as successor:
+        run = serve(late(EVENTS[0] + ERROR), successor, keep_alive_s=0.05)
+        assert run.finish().replace(KEEP_ALIVE, b"") == shown(*EVENTS) + DONE
+        assert run.ends == [("completed", None)]
+        assert run.failures == ["error_event"]
+        run.client.drop_idle(older_than_s=0)
 
 
 def test_after_the_first_event_nobody_takes_over(serve: Serve) -> None:

@@ -198,6 +198,48 @@ def test_running_events_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
         rewrite(final)
 
 
+@every_wish
+@pytest.mark.parametrize("text", [*HOSTILE, "a", ""])
+@pytest.mark.parametrize("more", [{}, {"usage": usage(1, 1)}])
+def test_a_usual_read_is_rewritten_as_its_event_is(
+    text: str, more: dict[str, Any], shows_usage: bool, shows_running_usage: bool
+) -> None:
+    usual = rewriter(shows_usage=shows_usage, shows_running_usage=shows_running_usage)
+    read = content_event(text, **more)
+    assert usual.rewrite_usual(read) is None, "the head of this stream is not known yet"
+    usual.rewrite(content_event("first").removesuffix(b"\n\n"))
+    out = usual.rewrite_usual(read)
+    assert out is not None
+    assert parsed(out) == seen_by_client(read, shows_usage=shows_usage, shows_running_usage=shows_running_usage)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        content_event("a").removesuffix(b"\n"),
+        content_event("a").removesuffix(b"\n\n"),
+        content_event("a") + b"\n",
+        content_event("a") + content_event("b"),
+        content_event("a").replace(b"\n", b"\r\n"),
+        b"\n" + content_event("a"),
+        content_event("a", finish_reason="abort"),
+        content_event("a", finish_reason="stop"),
+        content_event("a").replace(b'"a"', b'"a\ndata: "'),
+        content_event("a").replace(b'"a"', b'"a\\\ndata: "'),
+        content_event("a").replace(b"}]}", b'}],"system_fingerprint":"vllm-1"}'),
+        content_event("a", usage=usage(1, 1)).replace(b"}}\n", b'},"system_fingerprint":"vllm-1"}\n'),
+        content_event("a", usage=usage(1, 1)).replace(b"}}\n", b'}},"system_fingerprint":{"a":1}}\n'),
+        content_event("a").replace(b"}]}", b'},{"index":1,"delta":{},"finish_reason":"abort"}]}'),
+        b"data: [DONE]\n\n",
+        b"",
+    ],
+)
+def test_what_is_not_one_usual_event_alone_is_left_to_the_splitter(read: bytes) -> None:
+    usual = rewriter()
+    usual.rewrite(content_event("first").removesuffix(b"\n\n"))
+    assert usual.rewrite_usual(read) is None
+
+
 def test_events_without_running_usage_are_not_parsed_either(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = [content_event(text, **more) for text in ("a", "}]", '"') for more in ({}, {"finish_reason": "stop"})]
     expected = [json.loads(one.removeprefix(b"data: ")) | {"id": COMPLETION_ID, "model": ALIAS} for one in stream]
