@@ -14,7 +14,7 @@ _SIZE_MAX_DIGITS: Final = 16
 _VERSION: Final = b"HTTP/1."
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?:\s.*)?", re.DOTALL)
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
-_KEPT_LINE_MAX_BYTES: Final = 256
+_USUAL_HEAD_MAX_BYTES: Final = 2048
 
 
 @light_dataclass
@@ -60,8 +60,9 @@ def _parse_head(head: bytes) -> ResponseHead:
     if status is None:
         raise UpstreamGarbage("not an HTTP/1 status line")
     headers: dict[str, str] = {}
+    read = _kept_header if len(head) <= _USUAL_HEAD_MAX_BYTES else _header
     for line in lines:
-        name, value = _kept_header(line) if len(line) <= _KEPT_LINE_MAX_BYTES else _header(line)
+        name, value = read(line)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return ResponseHead(int(status[2]), headers, status[1] == "0")
 

@@ -74,7 +74,7 @@ class Meter:
         """
         if not self._events and self._final is None:
             return NO_USAGE
-        running = self._running()
+        running = self._running() if self._last or self._last_by_choice else None  # a whole answer tells none
         final = self._read(self._final, self._ceiling_tokens * self._choices)
         known = final or running
         if known is None or (final and running and final.completion_tokens < running.completion_tokens):

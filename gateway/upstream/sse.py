@@ -23,9 +23,10 @@ DONE: Final = b"data: [DONE]\n\n"
 _BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
 # Keys stand in this order in every event of vLLM; what follows is the first choice. Names with escapes take the parse path.
 _HEAD: Final = re.compile(rb'data: \{"id":"[^"\\]*",("object":"[^"\\]*","created":)(\d+),"model":"[^"\\]*",("choices":\[\{)')
-# And this most often behind it, to the blank line: one choice that goes on with some text, and perhaps what it used so far.
+# And this most often behind it, to the blank line: one choice that goes on with some text, and perhaps what it used so far. A
+# long text is left to searches, which take a tenth of a pattern's time for each of its bytes (2026-11).
 _USUAL: Final = re.compile(
-    rb'(("index":\d+,"delta":\{"[a-z_]+":"[^"\\\r\n]*(?:\\[^\r\n][^"\\\r\n]*)*"\},'
+    rb'(("index":\d+,"delta":\{"[a-z_]+":"[^"\\\r\n]{0,80}+(?:\\[^\r\n][^"\\\r\n]{0,80}+){0,9}+"\},'
     rb'"logprobs":null,"finish_reason":null(?:,"token_ids":null)?\}\])(?:,"usage":\{[^{}\r\n]*\})?)\}\n\n'
 )
 # None of these can stand inside a JSON string, where a quote is never bare: they are keys wherever they are found.
