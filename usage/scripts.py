@@ -53,11 +53,11 @@ class Run:
 class Prepared:
     """A script, and what many of its runs have in common: in the protocol's form, as of a hundred parts that took 80 us a run.
 
-    A run's own ARGV stand between `first` and `last`. They are `own` in number: one more or less, and the server would take
-    the next command for their rest.
+    A run's own ARGV stand between `first` and `last`. They are `own` in number, which is asked for: of one more or less the
+    server would take the next command for the rest.
     """
 
-    __slots__ = ("_after", "_before", "_own_at", "first", "keys", "last", "script")
+    __slots__ = ("_after", "_before", "_own_head", "first", "keys", "last", "script")
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Prepared:
         head = ("EVALSHA", script.sha, len(keys), *keys, *first)
         self._before = b"*%d\r\n" % (len(head) + own + len(last)) + _parts(head)
         self._after = _parts(last)
-        self._own_at = len(b"*%d\r\n" % own)
+        self._own_head = b"*%d\r\n" % own
 
     def with_own(self, own: Sequence[str | bytes | int]) -> Run:
         return Run(self.keys, (*self.first, *own, *self.last))
@@ -84,9 +84,12 @@ class Prepared:
         """What the script returns, asked over the line if there is one. Raises StoreUnavailable."""
         if line is None:
             return run(client, self.script, self.with_own(own))
+        packed: bytes = hiredis.pack_command(own)
+        if not packed.startswith(self._own_head):
+            raise ValueError(f"{len(own)} arguments of a run's own, which is not what was prepared for")
         try:
             try:
-                return line.ask(self._before + hiredis.pack_command(own)[self._own_at :] + self._after)
+                return line.ask(self._before + packed[len(self._own_head) :] + self._after)
             except NoScriptError:  # a restart or SCRIPT FLUSH; EVAL keeps it for the next
                 return line.ask(self.with_own(own).packed("EVAL", self.script.text))
         except RedisError as error:

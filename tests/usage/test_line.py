@@ -139,3 +139,10 @@ def test_one_who_no_longer_waits_shifts_no_replies(line: Line) -> None:
     gone.kill()
     assert stays.get() == b"stays"
     assert evaluate(line, ECHO, "next") == b"next"
+
+
+def test_a_prepared_script_sends_nothing_with_another_number_of_arguments(line: Line, server: list[embedded.Store]) -> None:
+    prepared = Prepared(Script(ECHO, ""), (), own=1)
+    with connect(server[0].url) as client, pytest.raises(ValueError, match="2 arguments"):
+        prepared.run(client, line, ("one", "two"))
+    assert evaluate(line, ECHO, "next") == b"next"
