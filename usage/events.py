@@ -69,7 +69,7 @@ class UsageEvent:
     queue_ms: int = 0
     clamped: bool = False  # the output was shortened to what a limit had left
     policy: list[dict[str, Any]] | None = None  # decisions of content policies; last {"more": n} where n are left out
-    # How long the gateway's own checks took: key and scopes; content policies; what the call may cost. Microseconds.
+    # How long the gateway's own checks took: key; content policies, where any apply; what the call may cost. Microseconds.
     auth_us: int | None = None
     policy_us: int | None = None
     admission_us: int | None = None
