@@ -524,7 +524,7 @@ def test_closed_tells_every_caller_to_wait(stand: Stand, server: Server, subtest
         ModelAlias.objects.create(tenant=tenant, name="general", deployment=stand.deployment)
     Limit.objects.create(tenant=shadow, name="tokens_per_hour", max=1, mode="shadow")
     unhindered = [stand.issue(tenant, name="ci")[1] for tenant in (shadow, free)]
-    for secret in (*secrets.values(), *unhindered):
+    for secret in (*secrets.values(), *unhindered, stand.secret):
         stand.until(lambda key=secret: are_all(stand, 200, secret=key), "not everybody is served yet")
     for name, (begin, end) in (OUTAGES | {"full": (fill, make_room), "killed": (Server.kill, Server.start)}).items():
         if name.startswith("killed, "):  # counters are not restored without a worker
