@@ -27,6 +27,7 @@ from gateway.completion import complete
 from gateway.config.documents import Alias
 from gateway.exceptions import MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
 from gateway.principal import Principal
+from gateway.server.reply import SEND_ON
 from gateway.upstream.relay import Relay
 
 OWNED_BY = "sekisho"
@@ -106,6 +107,8 @@ class ChatCompletions(GatewayView):
         call.stop_watching = watch(request.META, call.abandon)
         answer = complete(call, principal, wanted)
         if isinstance(answer, Relay):
+            if (send_on := request.META.get(SEND_ON)) is not None:
+                answer.passes_to(send_on)
             response = Answer(answer, "text/event-stream; charset=utf-8")
             response.headers["cache-control"] = "no-cache, no-transform"
             response.headers["x-accel-buffering"] = "no"

@@ -11,7 +11,7 @@ import gevent
 from gunicorn import util
 
 from gateway.server.plain import PlainRequest, constants, is_suited, plain_request
-from gateway.server.reply import READABLE, Reply, SizedInput
+from gateway.server.reply import READABLE, SEND_ON, Reply, SizedInput
 from gateway.server.turns import give_way
 from gateway.server.worker import SKIP_BYTES, GatewayWorker, linger, log_fault
 from gateway.upstream.receiver import GeventReceiver
@@ -64,6 +64,7 @@ class FastWorker(GatewayWorker):
         if self.nr >= self.max_requests:
             self.alive = False
         reply = Reply(client)
+        environ[SEND_ON] = reply.send_on
         answer: Any = self.wsgi(environ, reply.start_response)
         try:
             in_doubt = environ.get("sekisho.close_connection") or body.unread_bytes > SKIP_BYTES

@@ -6,6 +6,7 @@ from functools import lru_cache
 from io import UnsupportedOperation
 from typing import Any, Final
 
+import gevent
 from gunicorn.util import http_date
 
 from gateway.server.turns import give_way
@@ -13,6 +14,8 @@ from gateway.upstream.receiver import beneath
 
 # In the environ: the watcher of the loop that tells when the client says something. Idle while its request is answered.
 READABLE: Final = "sekisho.readable"
+# In the environ: Reply.send_on, for an application that has more to send while it is waited for.
+SEND_ON: Final = "sekisho.send_on"
 # Largest single read of a body, as gunicorn's own.
 READ_MAX_BYTES: Final = 1024 * 1024
 _NO_BODY: Final = ("204", "304")
@@ -63,13 +66,14 @@ class Reply:
     is_refusal: is the client told that its request was wrong, and no more?
     """
 
-    __slots__ = ("_client", "_head", "_is_chunked", "_send_now", "has_begun", "is_refusal", "keeps_connection")
+    __slots__ = ("_client", "_head", "_is_chunked", "_rest", "_send_now", "has_begun", "is_refusal", "keeps_connection")
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._send_now: Callable[[bytes], int] = beneath(client).send
         self._head: tuple[str, list[tuple[str, str]]] | None = None
         self._is_chunked = False
+        self._rest: gevent.Greenlet | None = None  # sends what of an item would not go at once
         self.has_begun = False
         self.is_refusal = False
         self.keeps_connection = True
@@ -88,8 +92,32 @@ class Reply:
         if self._is_chunked or not self.has_begun:
             self._write(b"")
 
+    def send_on(self, item: bytes) -> bool:
+        """Send an item at once, from wherever, while the application makes its next one. False: nothing of it has gone."""
+        if self._rest is not None or not self._is_chunked:
+            return False
+        data = b"%X\r\n%b\r\n" % (len(item), item)
+        try:
+            sent = self._send_now(data)
+        except OSError:  # there is no room, or no client: who writes the item will find out
+            return False
+        if sent < len(data):
+            self._rest = gevent.spawn(self._send_rest, data[sent:])
+        return True
+
+    def _send_rest(self, data: bytes) -> bool:
+        try:
+            self._client.sendall(data)
+        except OSError:
+            return False
+        return True
+
     def _write(self, item: bytes) -> None:
         """An empty one ends what is chunked. Mostly one system call: gevent's own sendall sets up a view and a clock first."""
+        if self._rest is not None:
+            has_gone, self._rest = self._rest.get(), None
+            if not has_gone:
+                raise BrokenPipeError
         head = b"" if self.has_begun else self._begun()
         data = head + (b"%X\r\n%b\r\n" % (len(item), item) if self._is_chunked else item)
         try:

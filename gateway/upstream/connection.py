@@ -20,7 +20,7 @@ from gateway.upstream.errors import (
     UpstreamStalled,
 )
 from gateway.upstream.framing import Body, ResponseHead, body_of, split_head
-from gateway.upstream.receiver import receiver_of
+from gateway.upstream.receiver import Take, receiver_of
 
 # A backend ends its side within milliseconds of ours. One that sends on for so long does not look: it is cut off.
 REST_MAX_S: Final = 0.9
@@ -118,8 +118,10 @@ class Connection:
             if was_silent:
                 until = min(deadline, monotonic() + rest_s)
 
-    def read_some(self, deadline: float) -> bytes:
+    def read_some(self, deadline: float, take: Take | None = None) -> bytes:
         """What is there of the body, as soon as anything is; b"" when it has ended. deadline: monotonic seconds.
+
+        take: as of Receiver.receive, asked for what begins with a chunk; it gets that with its framing.
 
         Raises UpstreamSilence when no byte of it has come by then (reading may go on later), UpstreamCut when the connection
         ends before the body, UpstreamGarbage, UpstreamAborted.
@@ -134,7 +136,7 @@ class Connection:
             if data and ((piece := body.feed(data)) or body.is_complete):
                 return piece
             try:
-                data = self._receiver.receive(deadline)  # as _receive, without its frame
+                data = self._receiver.receive(deadline, take if body.is_between_chunks else None)
             except OSError as error:
                 raise self._broken(error) from error
             if self._is_aborted:
@@ -175,6 +177,7 @@ class Connection:
         if self._is_aborted:
             return
         self._is_aborted = True
+        self._receiver.take_no_more()
         if self._body is None:
             self._shut(socket.SHUT_RDWR)
             return

@@ -38,6 +38,10 @@ class Body(Protocol):
     surplus: bool  # bytes came behind the end: the connection is out of step
     ends_with_connection: bool
 
+    @property
+    def is_between_chunks(self) -> bool:
+        """Does the next read begin with a chunk?"""
+
     def feed(self, data: bytes) -> bytes:
         """The part of the body in `data`. Raises UpstreamGarbage."""
 
@@ -107,6 +111,7 @@ class SizedBody:
 
     __slots__ = ("_left", "is_complete", "surplus")
     ends_with_connection = False
+    is_between_chunks = False
 
     def __init__(self, size_bytes: int) -> None:
         self._left = size_bytes
@@ -132,6 +137,7 @@ class UnboundedBody:
     __slots__ = ("is_complete",)
     surplus = False
     ends_with_connection = True
+    is_between_chunks = False
 
     def __init__(self) -> None:
         self.is_complete = False
@@ -154,15 +160,15 @@ class ChunkedBody:
         self.is_complete = False
         self.surplus = False
 
+    @property
+    def is_between_chunks(self) -> bool:
+        return not (self._rest or self._left or self._in_trailer)
+
     def feed(self, data: bytes) -> bytes:
         if self._rest:
             data, self._rest = self._rest + data, b""
-        elif not self._left and not self._in_trailer:  # one whole chunk a read, as of a paced stream: nothing is left over
-            line_end = data.find(b"\r\n", 0, _SIZE_MAX_DIGITS)
-            if line_end > 0 and (size := _chunk_bytes(data[:line_end])):
-                end = line_end + 2 + size
-                if data[end:] == b"\r\n":
-                    return data[line_end + 2 : end]
+        elif not self._left and not self._in_trailer and (start := chunk_start(data)):
+            return data[start:-2]  # one whole chunk a read, as of a paced stream: nothing is left over
         parts: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.is_complete:
@@ -216,6 +222,14 @@ class ChunkedBody:
         if len(rest) > _CHUNK_LINE_MAX_BYTES:
             raise UpstreamGarbage("a chunk line without end")
         self._rest = rest
+
+
+def chunk_start(data: bytes) -> int:
+    """Where the content begins of what is one whole chunk and no more, line ends included; 0: it is not, or says nothing."""
+    start = data.find(b"\r\n", 0, _SIZE_MAX_DIGITS) + 2
+    if start > 2 and data.endswith(b"\r\n") and _chunk_bytes(data[: start - 2]) == len(data) - start - 2 > 0:
+        return start
+    return 0
 
 
 @lru_cache(maxsize=4096)

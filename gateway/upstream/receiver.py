@@ -16,16 +16,22 @@ from gevent import get_hub, getcurrent
 READ_BYTES: Final = 64 * 1024
 _READABLE: Final = 1  # libev's EV_READ
 
+Take = Callable[[bytes], float]
+
 
 class Receiver(Protocol):
     def send_now(self, data: bytes, /) -> int:
         """Hand over as many bytes as leave without waiting, and tell how many. Raises BlockingIOError where none can."""
 
-    def receive(self, deadline: float) -> bytes:
+    def receive(self, deadline: float, take: Take | None = None) -> bytes:
         """What is there, as soon as anything is; b"" at the end. Raises TimeoutError and any other OSError.
 
-        deadline: monotonic seconds.
+        deadline: monotonic seconds. take: asked first, where the receiver can wait in the loop, for each read; where it takes
+        one it returns until when the next is awaited, else 0.0.
         """
+
+    def take_no_more(self) -> None:
+        """Whatever comes from now on is for who waits. Safe from any thread."""
 
     def has_more(self) -> bool:
         """Is there something to be read at once, or the end? Raises OSError where it is no good end."""
@@ -54,11 +60,14 @@ class PlainReceiver:
         """Left to those who wait: a TLS connection may have to read before it can write."""
         return 0
 
-    def receive(self, deadline: float) -> bytes:
+    def receive(self, deadline: float, take: Take | None = None) -> bytes:
         if (left_s := deadline - monotonic()) <= 0:
             raise TimeoutError
         self._sock.settimeout(left_s)
         return self._sock.recv(READ_BYTES)
+
+    def take_no_more(self) -> None:
+        pass
 
     def has_more(self) -> bool:
         self._sock.settimeout(0.0)
@@ -117,7 +126,10 @@ class StreamReceiver:
     paced stream costs (2026-11). What comes while nobody waits puts the watcher to sleep until somebody does.
     """
 
-    __slots__ = ("_clock", "_deadline", "_hub", "_is_watching", "_looks_at", "_readable", "_recv", "_waiting", "send_now")
+    __slots__ = (
+        "_clock", "_deadline", "_hub", "_is_watching", "_left", "_looks_at", "_readable", "_recv", "_take", "_waiting",
+        "send_now",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         plain = beneath(sock)
@@ -127,15 +139,18 @@ class StreamReceiver:
         self._readable: Any = self._hub.loop.io(sock.fileno(), _READABLE)
         self._is_watching = False
         self._waiting: Any = None  # the greenlet that does
+        self._take: Take | None = None
+        self._left: bytes | None = None  # a read that was not taken
         self._deadline = inf
         self._clock: Any = None
         self._looks_at = inf  # monotonic seconds
 
-    def receive(self, deadline: float) -> bytes:
+    def receive(self, deadline: float, take: Take | None = None) -> bytes:
         self._deadline = deadline
+        self._take = take
         while True:
-            if deadline < self._looks_at:
-                self._look_in(deadline - monotonic())
+            if self._deadline < self._looks_at:  # which a read that was taken has moved on
+                self._look_in(self._deadline - monotonic())
             if not self._is_watching:
                 self._is_watching = True
                 self._readable.start(self._wake)
@@ -145,10 +160,16 @@ class StreamReceiver:
                     self._hub.switch()
             finally:
                 self._waiting = None
+            if self._left is not None:
+                data, self._left = self._left, None
+                return data
             try:
                 return self._recv(READ_BYTES)
             except BlockingIOError:  # it was said to be readable, and is not
                 continue
+
+    def take_no_more(self) -> None:
+        self._take = None
 
     def has_more(self) -> bool:
         try:
@@ -164,12 +185,25 @@ class StreamReceiver:
 
     def _wake(self) -> None:
         """In the loop: something is there, or the end."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.switch()
-        else:
+        waiting = self._waiting
+        if waiting is None:
             self._is_watching = False
             self._readable.stop()
+            return
+        if self._take is not None:
+            try:
+                self._left = self._recv(READ_BYTES)
+                if deadline := self._take(self._left):
+                    self._deadline, self._left = deadline, None
+                    return
+            except BlockingIOError:
+                return
+            except Exception as error:  # noqa: BLE001 - whoever waits hears of it
+                self._waiting = self._left = None
+                waiting.throw(error)
+                return
+        self._waiting = None
+        waiting.switch()
 
     def _look_in(self, seconds: float) -> None:
         """When the deadline is. Raises TimeoutError where that has passed."""

@@ -10,6 +10,7 @@ from gateway.policy.stream_guard import StreamGuard
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.errors import GenerationAborted, UpstreamAborted, UpstreamCut, UpstreamError, UpstreamSilence
 from gateway.upstream.metering import Meter
+from gateway.upstream.passage import Passage
 from gateway.upstream.sse import DONE, EventKind, EventRewriter, EventSplitter, event_data
 from usage.events import Outcome
 
@@ -41,8 +42,8 @@ class Relay:
 
     __slots__ = (
         "_deadline", "_error_event", "_failure", "_guard", "_has_ended", "_is_broken_off", "_is_quiet", "_is_stopped",
-        "_keep_alive_s", "_meter", "_on_end", "_on_first_event", "_outcome", "_ready", "_response", "_rewriter", "_splitter",
-        "_stall_max_s", "_take_over", "_whole_deadline", "first_event_at_s",
+        "_keep_alive_s", "_meter", "_on_end", "_on_first_event", "_outcome", "_passage", "_ready", "_response", "_rewriter",
+        "_splitter", "_stall_max_s", "_take_over", "_whole_deadline", "first_event_at_s",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what one answer is, each by its name
@@ -76,6 +77,7 @@ class Relay:
         self._stall_max_s = stall_max_s
         self._keep_alive_s = keep_alive_s
         self._guard = guard
+        self._passage: Passage | None = None
         self._is_stopped = False  # by the guard, before its backend was done
         self._ready: list[bytes] = []  # events to send
         self._outcome: Outcome | None = None
@@ -83,6 +85,11 @@ class Relay:
         self._is_quiet = False  # the last item was a comment
         self._has_ended = False
         self.first_event_at_s: float | None = None  # monotonic; vLLM's head comes before the first token, its event does not
+
+    def passes_to(self, send: Callable[[bytes], bool]) -> None:
+        """Usual events may go out by `send`, see Passage, between two items that are asked for."""
+        quiet_max_s = min(self._stall_max_s, self._keep_alive_s)
+        self._passage = Passage(self._rewriter, self._meter, send, quiet_max_s=quiet_max_s, ends=self._whole_deadline)
 
     def wait_for_first_event(self, patience_s: float) -> bool:
         """Hold the answer back until its first event is there (True), at most patience_s (False: it is silent so far).
@@ -144,14 +151,11 @@ class Relay:
         if has_begun and not self._is_quiet:
             self._deadline = min(self._whole_deadline, now + self._stall_max_s)
         until = min(self._deadline, now + self._keep_alive_s)
-        may_pass = has_begun and self._guard is None
+        passage = self._passage if has_begun and self._guard is None else None
         try:
             while not self._ready and self._outcome is None:
-                data = self._response.read_some(until)
-                if may_pass and not self._splitter.held_bytes and (shown := self._rewriter.rewrite_usual(data)):
-                    self._meter.note_content(data)
-                    self._is_quiet = False
-                    return shown
+                takes = None if passage is None or self._splitter.held_bytes else passage.take
+                data = self._response.read_some(until, takes)
                 self._take(data)
                 if has_begun and not self._ready and len(data) >= BULK_BYTES:
                     self._deadline = min(self._whole_deadline, monotonic() + self._stall_max_s)
@@ -159,6 +163,8 @@ class Relay:
                 self._note_first_event()
         except UpstreamError as error:
             is_silence = isinstance(error, UpstreamSilence)
+            if passage is not None and passage.last_at_s > now:
+                self._deadline = min(self._whole_deadline, passage.last_at_s + self._stall_max_s)
             if (is_silence and monotonic() < self._deadline) or self._goes_on_after(error):
                 self._is_quiet = True
                 return KEEP_ALIVE

@@ -23,11 +23,11 @@ DONE: Final = b"data: [DONE]\n\n"
 _BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
 # Keys stand in this order in every event of vLLM; what follows is the first choice. Names with escapes take the parse path.
 _HEAD: Final = re.compile(rb'data: \{"id":"[^"\\]*",("object":"[^"\\]*","created":)(\d+),"model":"[^"\\]*",("choices":\[\{)')
-# And this most often behind it, to the blank line: one choice that goes on with some text, and perhaps what it used so far. A
-# long text is left to searches, which take a tenth of a pattern's time for each of its bytes (2026-11).
+# And this most often behind it, to the end: one choice that goes on with some text, and perhaps what it used so far. A long
+# text is left to searches, which take a tenth of a pattern's time for each of its bytes (2026-11).
 _USUAL: Final = re.compile(
     rb'(("index":\d+,"delta":\{"[a-z_]+":"[^"\\\r\n]{0,80}+(?:\\[^\r\n][^"\\\r\n]{0,80}+){0,9}+"\},'
-    rb'"logprobs":null,"finish_reason":null(?:,"token_ids":null)?\}\])(?:,"usage":\{[^{}\r\n]*\})?)\}\n\n'
+    rb'"logprobs":null,"finish_reason":null(?:,"token_ids":null)?\}\])(?:,"usage":\{[^{}\r\n]*\})?)\}'
 )
 # None of these can stand inside a JSON string, where a quote is never bare: they are keys wherever they are found.
 _USAGE_AFTER_CHOICES: Final = b'}],"usage":{'
@@ -115,12 +115,13 @@ class EventRewriter:
         self._shown_head = b""
         self._shown_group = 1 if shows_running_usage else 2  # of _USUAL
 
-    def rewrite_usual(self, read: bytes) -> bytes | None:
-        """What to send for a read that is one event with content and all of it; None where it may be another one.
+    def rewrite_usual(self, read: bytes, start: int, end: int) -> bytes | None:
+        """What to send for read[start:end] where that is one event with content, as `rewrite` takes it; None: it may be none.
 
         A third of what it costs to split the read, and to look at its event for all that it may hold (2026-11).
         """
-        usual = _USUAL.fullmatch(read, self._head_bytes) if read.startswith(self._head) else None
+        is_alike = read.startswith(self._head, start)
+        usual = _USUAL.fullmatch(read, start + self._head_bytes, end) if is_alike else None
         return None if usual is None else self._shown_head + usual[self._shown_group] + b"}\n\n"
 
     def rewrite(self, event: bytes) -> tuple[EventKind, bytes]:
@@ -128,7 +129,7 @@ class EventRewriter:
 
         Raises UpstreamReported for an error event, MalformedStream for what is no chat event.
         """
-        if shown := self.rewrite_usual(event + BLANK_LINE):
+        if shown := self.rewrite_usual(event, 0, len(event)):
             return _CONTENT, shown
         if not event.startswith(self._head) and not self._learn_head(event):
             return self._rebuild(event)

@@ -58,7 +58,9 @@ def main(arguments: list[str]) -> int:
 
 
 @contextmanager
-def standing(backend_port: int, *arguments: str, **environment: str) -> Iterator[processes.Gateway]:
+def standing(
+    backend_port: int, *arguments: str, config: Path = processes.GATEWAY, **environment: str
+) -> Iterator[processes.Gateway]:
     """One gateway worker over a stand of its own, for as long as the block lasts. arguments: the stand's own; its settings."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -66,7 +68,8 @@ def standing(backend_port: int, *arguments: str, **environment: str) -> Iterator
         stand = [sys.executable, "-m", "tests.bench.stand", str(folder), str(backend_port), *arguments]
         subprocess.run(stand, check=True, env=os.environ | {"SEKISHO_HOME": str(home)})
         redis_url = env.embedded_redis_url(home)
-        with processes.gateway(folder / "gateway", redis_url=redis_url, SEKISHO_HOME=str(home), **environment) as running:
+        settings = {"SEKISHO_HOME": str(home), **environment}
+        with processes.gateway(folder / "gateway", redis_url=redis_url, config=config, **settings) as running:
             (folder / "gateway.pid").write_text(str(running.process.pid))
             yield running
         valkey = Path("/proc") / (folder / "valkey.pid").read_text()

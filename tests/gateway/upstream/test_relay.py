@@ -1,5 +1,6 @@
 """The relay says exactly once how a stream ended, whatever happens; what came before a fault still reaches the client."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,9 +125,20 @@ class Run:
         return self._open(self.successor), time.monotonic() + PATIENCE_S
 
     def finish(self) -> bytes:
-        """Serve the relay as a WSGI server does, to its end."""
+        """Serve the relay as a WSGI server does, to its end. On gevent's sockets events may pass by, two of three do."""
+        sent: list[bytes] = []
+        asked = itertools.count(1)
+
+        def send(item: bytes) -> bool:
+            if next(asked) % 3 == 0:
+                return False
+            sent.append(item)
+            return True
+
+        self.relay.passes_to(send)
         try:
-            return b"".join(self.relay)
+            sent.extend(self.relay)
+            return b"".join(sent)
         finally:
             self.relay.close()
 

@@ -205,21 +205,24 @@ def test_a_usual_read_is_rewritten_as_its_event_is(
     text: str, more: dict[str, Any], shows_usage: bool, shows_running_usage: bool
 ) -> None:
     usual = rewriter(shows_usage=shows_usage, shows_running_usage=shows_running_usage)
-    read = content_event(text, **more)
-    assert usual.rewrite_usual(read) is None, "the head of this stream is not known yet"
+    read = b"12f\r\n" + content_event(text, **more) + b"\r\n"
+    within = 5, len(read) - 4
+    assert usual.rewrite_usual(read, *within) is None, "the head of this stream is not known yet"
     usual.rewrite(content_event("first").removesuffix(b"\n\n"))
-    out = usual.rewrite_usual(read)
+    out = usual.rewrite_usual(read, *within)
     assert out is not None
-    assert parsed(out) == seen_by_client(read, shows_usage=shows_usage, shows_running_usage=shows_running_usage)
+    assert parsed(out) == seen_by_client(
+        content_event(text, **more), shows_usage=shows_usage, shows_running_usage=shows_running_usage
+    )
 
 
 @pytest.mark.parametrize(
     "read",
     [
-        content_event("a").removesuffix(b"\n"),
-        content_event("a").removesuffix(b"\n\n"),
         content_event("a") + b"\n",
         content_event("a") + content_event("b"),
+        content_event("a") + b"\n\n\n\n",
+        content_event("a")[:-4] + b"\n\n",
         content_event("a").replace(b"\n", b"\r\n"),
         b"\n" + content_event("a"),
         content_event("a", finish_reason="abort"),
@@ -237,7 +240,8 @@ def test_a_usual_read_is_rewritten_as_its_event_is(
 def test_what_is_not_one_usual_event_alone_is_left_to_the_splitter(read: bytes) -> None:
     usual = rewriter()
     usual.rewrite(content_event("first").removesuffix(b"\n\n"))
-    assert usual.rewrite_usual(read) is None
+    event = read.removesuffix(b"\n\n")
+    assert usual.rewrite_usual(event, 0, len(event)) is None
 
 
 def test_events_without_running_usage_are_not_parsed_either(monkeypatch: pytest.MonkeyPatch) -> None:
