@@ -24,12 +24,12 @@ HELLO: Final[dict[str, Any]] = {"model": "mock", "messages": [{"role": "user", "
 Counts = dict[str, dict[str, int]]
 
 
-def counted(gateway: Gateway, told: Path, request: bytes, calls: int) -> Counts:
+def counted(gateway: Gateway, told: Path, request: bytes, calls: int, *, callers: int = CALLERS) -> Counts:
     """Calls of Python's functions and of C's, each by its place."""
     [worker] = gateway.workers()
     told.unlink(missing_ok=True)
     os.kill(worker, signal.SIGUSR2)
-    answered = call_on(gateway.port, request, connections=CALLERS, seconds=120, calls=calls)
+    answered = call_on(gateway.port, request, connections=callers, seconds=120, calls=calls)
     if set(answered.statuses) != {200}:
         raise RuntimeError(f"answered {answered.statuses}")
     os.kill(worker, signal.SIGUSR2)
