@@ -227,7 +227,7 @@ class Call:
         if self.price is not None:
             facts["price"] = self.price
         if self.limit_states.limits:
-            facts["limits"] = self.limit_states.json()
+            facts["limit_columns"] = self.limit_states.columns()
         if self.decisions:
             facts["policy"] = decisions_told(self.decisions)
         self._add_client(facts)

@@ -13,7 +13,7 @@ from gateway.policy.decisions import Decision
 from gateway.principal import Principal
 from gateway.upstream.metering import Usage
 from tests.gateway.policy.test_judge import ASKER
-from usage.events import COUNTED, EndedCall, UsageEvent
+from usage.events import COUNTED, EndedCall, UsageEvent, limits_of
 from usage.limits import Bound, BoundLimit, Limit
 from usage.reservation import OF_THE_END, LimitStates, skeleton
 
@@ -74,7 +74,9 @@ def test_what_a_call_writes_is_an_event_in_every_field() -> None:
     skeleton_ = call.skeleton()
     call.end(status=200, outcome="completed", usage=Usage(10, 4, 20, "backend"), error_code="odd")
     event = read(written[0])
-    assert event.to_dict() == orjson.loads(written[0].json())
+    raw = orjson.loads(written[0].json())
+    limits_told = limits_of(raw.pop("limit_columns"))
+    assert event.to_dict() == raw | {"limits": limits_told}
     assert set(event.to_dict()) == {one.name for one in fields(UsageEvent)}
     assert event.limits == [
         {"subject": "key", "name": "100%d", "limit": "tokens_per_day", "used": 7, "reserved": 3, "max": 90, "mode": "enforce"},
@@ -88,12 +90,14 @@ def test_what_a_call_writes_is_an_event_in_every_field() -> None:
             "mode": "enforce",
         },
     ]
-    assert orjson.loads(written[0].uncounted) == orjson.loads(event.uncounted)
+    uncounted = orjson.loads(written[0].uncounted)
+    assert uncounted.pop("limit_columns") is not None
+    assert uncounted | {"limits": event.limits} == orjson.loads(event.uncounted)
     asked = ("request_id", "tenant_id", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano", "usage_source")
     assert [getattr(written[0], name) for name in asked] == [getattr(event, name) for name in asked]
     assert written[0].has_limits == event.has_limits
     told = orjson.loads(skeleton_)
-    assert set(told) == set(orjson.loads(skeleton(event))) - {"error_code"}
+    assert set(told) == set(orjson.loads(skeleton(event))) - {"error_code", "limits"} | {"limit_columns"}
 
 
 OPTIONAL: dict[str, Any] = {
