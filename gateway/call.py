@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 from uuid_utils import uuid7
@@ -34,9 +34,6 @@ class Place(Protocol):
 
     def release(self) -> None:
         """The next call may have it."""
-
-
-Timing = Literal["auth_us", "policy_us", "admission_us"]
 
 
 class Call:
@@ -303,20 +300,9 @@ def running() -> list[Call]:
     return list(_running)
 
 
-class Timed:
-    """What is done within it is told by `name`, an attribute of the call: microseconds, also of what raised."""
-
-    __slots__ = ("_begun", "_call", "_name")
-
-    def __init__(self, call: Call, name: Timing) -> None:
-        self._call = call
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._begun = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        setattr(self._call, self._name, int((time.perf_counter() - self._begun) * 1_000_000))
+def us_since(begun: float) -> int:
+    """Microseconds since `begun`, of time.perf_counter(). In a finally, so that what raises is timed too."""
+    return int((time.perf_counter() - begun) * 1_000_000)
 
 
 def in_time_s(patience_s: float) -> float:
