@@ -3,6 +3,7 @@
 What it may cost: an upper bound of its prompt, and the longest output it may have, for each of its choices.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Final
 
 from gateway import lifecycle
 from gateway.api.chat_request import Upstream
-from gateway.call import Call
+from gateway.call import Call, us_since
 from gateway.config.documents import Alias, Deployment
 from gateway.exceptions import ConcurrencyLimitExceeded, Overloaded, RateLimited, RequestRateExceeded, TokenQuotaExceeded
 from gateway.pricing import cost_nano
@@ -66,9 +67,10 @@ def admit(
 
     reach: the deployments that may answer, the first one first; what is held is enough for any. prompt: measured, and
     call.prompt_estimate what the first one makes of it. wished: the client itself named a limit of its output. Sets the
-    output limit that was reserved for in upstream.fields, so that the generation cannot outrun it.
+    output limit that was reserved for in upstream.fields, so that the generation cannot outrun it, and call.admission_us.
     Raises TokenQuotaExceeded, ConcurrencyLimitExceeded, RequestRateExceeded, Overloaded.
     """
+    begun = time.perf_counter()
     limits = bind(principal.tenant, principal.key, alias)
     choices = upstream.fields.get("n") or 1
     context_tokens = roomiest(reach)
@@ -77,9 +79,12 @@ def admit(
     realistic, bound = call.prompt_estimate
     for other in reach[1:]:
         bound = max(bound, learners[other.name].upper_bound_tokens(prompt))
-    answer, output = take(call, asked, bound), output_tokens
-    if isinstance(answer, Refusal):
-        answer, output = fitted(call, asked, answer, reach[0], bound)
+    try:
+        answer, output = take(call, asked, bound), output_tokens
+        if isinstance(answer, Refusal):
+            answer, output = fitted(call, asked, answer, reach[0], bound)
+    finally:
+        call.admission_us = us_since(begun)
     if answer is not None:
         call.reservation = answer
         call.limit_states = answer.states

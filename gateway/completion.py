@@ -8,7 +8,7 @@ from functools import partial
 
 from gateway.admission import admit, learners
 from gateway.api.chat_request import ChatRequest, Upstream, for_alias
-from gateway.call import Call, Timed, in_time_s
+from gateway.call import Call, in_time_s
 from gateway.config import directory
 from gateway.config.documents import Deployment
 from gateway.exceptions import ClientLeft, ModelNotFound, Overloaded, UpstreamUnavailable
@@ -102,8 +102,7 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
         prefix_digest=beginning(fields["messages"], fields.get("tools")),
     )
     wished = request.max_tokens is not None
-    with Timed(call, "admission_us"):
-        tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
+    tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
     return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
 
 

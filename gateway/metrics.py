@@ -69,13 +69,13 @@ observed: Final[defaultdict[Any, list[float]]] = defaultdict(list)
 
 def write() -> None:
     """Have what was counted shown by all workers. Called some times a second, when /metrics is asked, and at the end."""
-    counted, amounts = dict(counts), dict(observed)
-    counts.clear()
-    observed.clear()
-    for metric, amount in counted.items():
+    # Taken out one by one, each before it is written: of a write that fails nobody knows how much of it was counted.
+    while counts:
+        metric, amount = counts.popitem()
         if amount:
             metric.inc(amount)
-    for histogram, seen in amounts.items():
+    while observed:
+        histogram, seen = observed.popitem()
         histogram.observe_all(seen)
 
 
@@ -85,7 +85,7 @@ def keep_writing() -> None:
         time.sleep(WRITE_S)
         try:
             write()
-        except OSError as error:  # a disk that is full, say: calls go on, and so do the counts
+        except OSError as error:  # a disk that is full, say: calls go on, and all but what failed is written in a moment
             _log.error("metrics_not_written", reason=str(error))
 
 

@@ -47,10 +47,11 @@ def seconds(value_ms: Amount) -> str:
 
 
 def stretch(value_ms: float) -> str:
-    """A part of a call's time, which may be thousandths of what the others are."""
-    if value_ms >= 100:
+    """A call's time, or a part of it, which may be thousandths of what the others are: a call of 2 ms took no 0.00 s."""
+    if round(value_ms) >= 1000:
         return seconds(value_ms)
-    return _("%(number)s ms") % {"number": _decimals(value_ms, 2 if value_ms < 10 else 0)}
+    near = round(value_ms, 2)
+    return _("%(number)s ms") % {"number": _decimals(near, 2 if near < 10 and near % 1 else 0)}
 
 
 def seconds_short(value_ms: Amount) -> str:

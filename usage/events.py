@@ -11,7 +11,7 @@ import orjson
 
 from usage.values import light_dataclass
 
-VERSION: Final = 2  # since 2 a decision of a content policy tells its holder
+VERSION: Final = 3  # since 2 a decision of a content policy tells its holder, since 3 the gateway writes limit_columns
 
 # completed: the backend ended the stream or answered whole. failed: it did not. client_left: the client did not wait.
 # refused: the gateway or the backend said no, nothing was generated. timeout: a limit of time ended the call.
@@ -99,9 +99,21 @@ class UsageEvent:
     def from_dict(cls, values: dict[str, Any]) -> "UsageEvent":
         """Read from the journal. Names of a newer version are dropped; a missing one raises TypeError."""
         given = {name: value for name, value in values.items() if name in _NAMES}
+        if (columns := values.get("limit_columns")) is not None:
+            given["limits"] = limits_of(columns)
         for optional in ("deployment", "backend", "error_code", "first_token_ms"):
             given.setdefault(optional, None)
         return cls(**given)
+
+
+def limits_of(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """UsageEvent.limits from the form in which the gateway writes them, see LimitStates.columns.
+
+    By a name of its own in the JSON, limit_columns: an older release drops it, where it would post what it cannot show.
+    Raises ValueError, TypeError or AttributeError for what is not of that form.
+    """
+    parts = (columns.get(part) for part in ("of", "used", "reserved"))
+    return [limit | {"used": used, "reserved": reserved} for limit, used, reserved in zip(*parts, strict=True)]
 
 
 class EndedCall(Protocol):

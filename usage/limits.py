@@ -115,20 +115,19 @@ class Bound(tuple[BoundLimit, ...]):
         return self._enforced(TOKEN_NAMES)
 
     @cached_property
-    def seen_json(self) -> bytes:
-        """For a call's record, as JSON with two %d for each limit: used, and reserved."""
-        return b"[%b]" % b",".join(map(_seen_json, self))
+    def told(self) -> orjson.Fragment:
+        """For a call's record, what is the same of each: subject, name, limit, max, mode of every limit."""
+        return orjson.Fragment(orjson.dumps([_told(bound) for bound in self]))
 
     def _enforced(self, names: frozenset[str]) -> tuple[tuple[int, int], ...]:
         limits = [bound.limit for bound in self]
         return tuple((at, limit.max) for at, limit in enumerate(limits) if limit.name in names and limit.is_enforced)
 
 
-def _seen_json(bound: BoundLimit) -> bytes:
+def _told(bound: BoundLimit) -> dict[str, Any]:
     limit = bound.limit
-    before = {"subject": bound.subject, "name": bound.subject_id, "limit": limit.name}
-    head, tail = (orjson.dumps(part).replace(b"%", b"%%") for part in (before, {"max": limit.max, "mode": limit.mode}))
-    return head[:-1] + b',"used":%d,"reserved":%d,' + tail[1:]
+    names = {"subject": bound.subject, "name": bound.subject_id, "limit": limit.name}
+    return {**names, "max": limit.max, "mode": limit.mode}
 
 
 NO_LIMITS: Final = Bound(())

@@ -7,6 +7,7 @@ Time is passed in: Unix seconds of the caller's clock. Every method raises Store
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -47,9 +48,10 @@ _CODES: Final = {
 }
 _WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
 
-# First number of reserve.lua's answer.
-_ADMITTED: Final = 1
+# reserve.lua's answer, where it is one number; and the first number of all others.
+_LOST: Final = -1
 _SETTLED: Final = 2
+_ADMITTED: Final = 1
 # Of settle.lua's.
 _DONE: Final = 1
 _NOT_NOW: Final = -1
@@ -102,16 +104,17 @@ class Quota:
             request_id, tenant_id, time_zone, held, prompt_tokens, tokens, cost_nano, meta, NO_STATES, now_s + LEASE_S
         )
         places = held.kept.get(tenant_id) or _places(tenant_id, held)
-        status, *numbers = places.reserve.run(self._client, self._line, _reserve_args(asked, places, now_ms, reaps=reaps))
-        if status < 0:
+        answer = places.reserve.run(self._client, self._line, _reserve_args(asked, places, now_ms, reaps=reaps))
+        if answer == _LOST:
             raise CountersLost("the counters of the partition are not restored yet")
-        if status == _SETTLED:
+        if answer == _SETTLED:
             raise ValueError("the call is settled")
-        states = LimitStates(held, numbers[0::4], numbers[1::4], numbers[2::4], now_ms)
-        if status == _ADMITTED:
+        numbers = places.answer.unpack(answer)
+        states = LimitStates(held, numbers[1::4], numbers[2::4], numbers[3::4], now_ms)
+        if numbers[0] == _ADMITTED:
             asked.states = states
             return asked
-        return _refusal(states, numbers[3::4], now_ms, asked)
+        return _refusal(states, numbers[4::4], now_ms, asked)
 
     def settle(self, reservation: Reservation | None, event: EndedCall, *, now_s: float) -> bool:
         """Count what the call used, end what it holds, and put its event on the journal. True: for the first time.
@@ -273,11 +276,12 @@ def _counting_key(partition_number: int) -> str:
 class _Places:
     """What the scripts are told of a call's limits: the same for each call, so put together once.
 
-    reserve: reserve.lua for these limits. holds: one line a counter, code and key, in which the scripts find what a call holds;
-    every subject has its line of slots.
+    reserve: reserve.lua for these limits; answer: how its numbers are packed. holds: one line a counter, code and key, in which
+    the scripts find what a call holds; every subject has its line of slots.
     """
 
     reserve: Prepared
+    answer: Struct
     holds: bytes
 
 
@@ -294,7 +298,7 @@ def _places(tenant_id: str, limits: Bound) -> _Places:
     number = partition(tenant_id)
     keys = (alive_key(number), *counters, *lives)
     reserve = Prepared(_RESERVE, keys, first=(base(number),), own=11, last=_terms(limits))
-    found = limits.kept[tenant_id] = _Places(reserve, "".join(lines).encode())
+    found = limits.kept[tenant_id] = _Places(reserve, Struct(f"<{1 + 4 * len(limits)}q"), "".join(lines).encode())
     return found
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from math import inf
-from typing import Final, NamedTuple, overload
+from typing import Any, Final, NamedTuple, overload
 
 import orjson
 
@@ -82,9 +81,12 @@ class LimitStates(Sequence[LimitState]):
         reset_ms = self._reset_at_ms[at] - self._now_ms
         return most, max(0, most - used[at] - reserved[at]), reset_ms / 1000 if reset_ms > 0 else 0.0
 
-    def json(self) -> orjson.Fragment:
-        """For a call's record: subject, name, limit, used, reserved, max, mode of each."""
-        return orjson.Fragment(self.limits.seen_json % tuple(chain.from_iterable(zip(self._used, self._reserved, strict=True))))
+    def columns(self) -> dict[str, Any]:
+        """For a call's record, to be dumped by orjson; usage.events.limits_of makes of it what a UsageEvent has.
+
+        As columns, and what is the same of every call made JSON once: written out by %, 18 limits took 8 us (2026-11), so 1.
+        """
+        return {"of": self.limits.told, "used": self._used, "reserved": self._reserved}
 
 
 NO_STATES: Final = LimitStates(NO_LIMITS, (), (), (), 0)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import cache
 from typing import Any, Final
 
 from django.conf import settings
@@ -17,7 +18,6 @@ from gateway.principal import Principal
 from usage.store import StoreUnavailable
 
 _BEARER: Final = re.compile(r"[Bb]earer ([\x21-\x7e]{1,600})", re.ASCII)
-_ring: tuple[Pepper, ...] = ()
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -38,7 +38,7 @@ def authenticated(environ: dict[str, Any]) -> Principal:
     now_s = time.time()
     try:
         config = directory.current()
-        key = config.find_key(match[1], _ring or pepper_ring())
+        key = config.find_key(match[1], pepper_ring())
         if key is None or not key.is_usable(now_s=now_s):
             raise InvalidApiKey
         if key.networks and not key.admits_address(client_address(environ)):
@@ -53,8 +53,7 @@ def authenticated(environ: dict[str, Any]) -> Principal:
     return Principal(tenant, key)
 
 
+@cache
 def pepper_ring() -> tuple[Pepper, ...]:
-    global _ring  # noqa: PLW0603 - compiled from the settings once a process
-    if not _ring:
-        _ring = peppers(settings.KEY_PEPPERS)
-    return _ring
+    """Of the settings, once a process."""
+    return peppers(settings.KEY_PEPPERS)

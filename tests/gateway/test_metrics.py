@@ -1,5 +1,9 @@
 """How the metrics are counted and shown."""
 
+import errno
+from typing import Any
+
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway import metrics
@@ -44,6 +48,32 @@ def test_what_was_counted_is_shown_once() -> None:
     for _ in range(2):
         assert shown('sekisho_tokens_total{alias="of-this-test",kind="prompt",tenant="acme"}') == before + 23
         assert shown('sekisho_call_seconds_count{alias="of-this-test"}') == 1
+
+
+def test_write_that_fails_loses_no_more_than_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics.write()
+    aliases = ("first", "second", "third")
+    before = shown_of(aliases)
+    for alias in aliases:
+        metrics.counts[metrics.of(metrics.TOKENS, "acme", alias, "prompt")] += 5
+        metrics.observed[metrics.of(metrics.DURATION, alias)].append(0.2)
+    for alias, name in (("second", "inc"), ("first", "observe_all")):
+        metric = metrics.of(metrics.TOKENS, "acme", alias, "prompt") if name == "inc" else metrics.of(metrics.DURATION, alias)
+        with monkeypatch.context() as patched:
+            patched.setattr(metric, name, full_disk)
+            with pytest.raises(OSError, match="No space"):
+                metrics.write()
+    after = shown_of(aliases)
+    assert [now - then for now, then in zip(after, before, strict=True)] == [5, 0, 5, 0, 1, 1]
+
+
+def full_disk(_amount: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def shown_of(aliases: tuple[str, ...]) -> list[float]:
+    tokens = [shown(f'sekisho_tokens_total{{alias="{alias}",kind="prompt",tenant="acme"}}') for alias in aliases]
+    return tokens + [shown(f'sekisho_call_seconds_count{{alias="{alias}"}}') for alias in aliases]
 
 
 def shown(series: str) -> float:

@@ -1,20 +1,46 @@
 """The gateway's own checks are timed, and the event tells of those that were reached."""
 
 import time
-from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
-from gateway.call import Call, Timed
+import pytest
+
+from gateway import admission
+from gateway.api.chat_request import Upstream
+from gateway.api.views import ChatCompletions
+from gateway.call import Call, us_since
+from gateway.config.documents import Alias, Deployment
+from gateway.exceptions import Overloaded
+from tests.gateway.policy.test_judge import ASKER
+from usage.estimates import measure
 from usage.events import UsageEvent
 
 
-def test_what_a_call_does_is_timed_also_when_it_raises() -> None:
+def test_time_since_is_in_microseconds() -> None:
+    begun = time.perf_counter()
+    time.sleep(0.01)
+    spent_us = us_since(begun)
+    assert type(spent_us) is int
+    assert 10_000 <= spent_us < 60_000_000
+
+
+def test_time_of_what_raises_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is refused, and a call that no limit has room for."""
     call = Call(client_request_id=None, max_s=30, record=lambda _held, _event: None)
-    with suppress(ValueError), Timed(call, "auth_us"):
-        time.sleep(0.01)
-        raise ValueError
+    request = SimpleNamespace(META={}, call=call, method="POST", headers={})
+    assert ChatCompletions().dispatch(request).status_code == 401  # type: ignore[arg-type]
     assert call.auth_us is not None
-    assert 10_000 <= call.auth_us < 60_000_000
+    monkeypatch.setattr(admission, "take", refuse)
+    alias, reach = Alias("general", "tiny", 0), [Deployment("tiny", "tiny", ())]
+    with pytest.raises(Overloaded):
+        admission.admit(call, ASKER, alias, reach, Upstream({}, ()), measure(b"", messages=0), wished=False)
+    assert call.admission_us is not None
     call.end(status=400, outcome="refused")
+
+
+def refuse(*_: Any) -> None:
+    raise Overloaded(retry_after_s=1)
 
 
 def test_event_tells_what_was_timed_and_leaves_out_the_rest() -> None:

@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Tenant, User
+from portal import measures
 from portal.views.requests import stretches
 from tests.usage.made import KEY_ID, OTHER_KEY_ID, event
 from usage import history, ledger
@@ -149,7 +150,7 @@ def test_story_of_a_call(viewer: Client, acme: Tenant, now: datetime) -> None:
     for words in (
         "429 token_quota_exceeded", "tokens or the money of an hour", "Tokens per day acme 900 100 1,000 No room",
         "Money per month ci 1 0 5 Counted, not refused", "calm v3 words keywords input.user flag", "and 7 more", "mine", "u-1",
-        "Waiting for a place 0.10 s", "Until the first token 0.30 s", "The answer 0.60 s", "1.00 s in all",
+        "Waiting for a place 100 ms", "Until the first token 300 ms", "The answer 600 ms", "1.00 s in all",
     ):  # fmt: skip
         assert words in told, words
     assert EVIL not in page
@@ -167,8 +168,8 @@ def test_the_gateways_own_checks_stand_apart_where_they_were_timed(viewer: Clien
         "The key 0.42 ms",
         "Content policies 1.50 ms",
         "Limits 12",
-        "Waiting for a place 0.10 s",
-        "The answer 0.60 s",
+        "Waiting for a place 100 ms",
+        "The answer 600 ms",
     ):
         assert words in told, words
     assert "not timed apart" not in told
@@ -177,6 +178,42 @@ def test_the_gateways_own_checks_stand_apart_where_they_were_timed(viewer: Clien
     parts = stretches(record)
     assert sum(part.ms for part in parts) == pytest.approx(1000)
     assert [part.x for part in parts] == sorted(part.x for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "english", "japanese"),
+    [
+        (0, "0 ms in all", "合計 0 ミリ秒"),
+        (2, "2 ms in all", "合計 2 ミリ秒"),
+        (999, "999 ms in all", "合計 999 ミリ秒"),
+        (1000, "1.00 s in all", "合計 1.00 秒"),
+        (61_250, "61.25 s in all", "合計 61.25 秒"),
+    ],
+)
+def test_short_call_is_told_in_milliseconds(
+    viewer: Client, acme: Tenant, now: datetime, duration_ms: int, english: str, japanese: str
+) -> None:
+    one = event(acme, now, duration_ms=duration_ms, first_token_ms=None)
+    ledger.post([one])
+    for language, said in (("en", english), ("ja", japanese)):
+        page = viewer.get(f"/t/acme/requests/{one.request_id}/", headers={"accept-language": language}).content.decode()
+        assert said in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("value_ms", "said"),
+    [
+        (0.42, "0.42 ms"),
+        (1.5, "1.50 ms"),
+        (2.001, "2 ms"),
+        (9.999, "10 ms"),
+        (12.4, "12 ms"),
+        (999.4, "999 ms"),
+        (999.6, "1.00 s"),
+    ],
+)
+def test_parts_of_a_millisecond_are_told_of_short_stretches(value_ms: float, said: str) -> None:
+    assert measures.stretch(value_ms) == said
 
 
 def test_backend_is_told_to_operators_alone(

@@ -52,6 +52,18 @@ def test_what_is_journaled_is_posted_and_taken_off(valkey: redis.Redis, acme: Te
     assert drain_journal() == 0
 
 
+@pytest.mark.django_db
+def test_limits_as_a_call_saw_them_are_posted_in_whichever_form_they_are_written(valkey: redis.Redis, acme: Tenant) -> None:
+    """An older release wrote a list of limits, this one their columns."""
+    same = {"subject": "key", "name": "k", "limit": "tokens_per_day", "max": 90, "mode": "enforce"}
+    limits = [same | {"used": 7, "reserved": 3}]
+    put_on_journal(valkey, event(acme, NOW, limits=limits))
+    written = event(acme, NOW).to_dict() | {"limit_columns": {"of": [same], "used": [7], "reserved": [3]}}
+    put_raw(valkey, orjson.dumps(written), stream=journal_key(partition(str(acme.pk))))
+    assert drain_journal() == 2
+    assert list(UsageRecord.objects.values_list("limits", flat=True)) == [limits, limits]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_draining_ends_though_calls_go_on(valkey: redis.Redis, acme: Tenant) -> None:
     put_on_journal(valkey, *(event(acme, NOW) for _ in range(50)))

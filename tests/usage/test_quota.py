@@ -738,9 +738,11 @@ def test_the_largest_numbers_are_counted_exactly(quota: Quota, valkey: redis.Red
     assert quota.settle(admitted(reserve("one", large)), event("one", large, 0, cost_nano=large), now_s=NOW_S)
     assert standing(quota, month, NOW_S) == [(large, 0), (large, 0)]
     assert journaled(valkey)[0].cost_nano == journaled(valkey)[0].prompt_tokens == large
-    refused(reserve("four", 4))
-    admitted(reserve("three", 3))
-    assert standing(quota, month, NOW_S) == [(large, 3), (large, 3)]
+    told = refused(reserve("four", 4)).states
+    assert [(state.used, state.reserved) for state in told] == [(large, 0), (large, 0)]
+    told = admitted(reserve("three", 3)).states
+    assert [(state.used, state.reserved) for state in told] == standing(quota, month, NOW_S) == [(large, 3), (large, 3)]
+    assert [*told] == quota.state(ACME, month, time_zone=TOKYO, now_s=NOW_S)
 
 
 @pytest.mark.parametrize("price", [PRICE, {"prompt": 10**12, "cached": 0, "completion": 999_999_999_999}])

@@ -3,8 +3,9 @@
 -- ARGV: base, request id, now ms, tokens, cost, day, its end, month, its end, the call as read_reservation reads it, 1 when
 --   the call runs already, whatever may be gone; 1 when dead leases are to be posted; number of limits, for each limit: code,
 --   maximum, 1 when it is enforced.
--- Returns {-1}: the counters are gone. {2}: settled before. Else {1 or 0: admitted or not} and for each limit used, reserved,
---   resets at ms, and 0 or when this call would fit it (ms; -1: never).
+-- Returns -1: the counters are gone. 2: settled before. Else signed 64-bit little-endian numbers in one string, as the client
+--   makes of each number of a list a value of its own: 1 or 0, admitted or not, and for each limit used, reserved, resets at ms,
+--   and 0 or when this call would fit it (ms; -1: never).
 
 local base, id, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local periods = {tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])}
@@ -90,8 +91,8 @@ if KEYS[first_live] and ARGV[12] == '1' and call('ZCOUNT', base .. 'leases', '-i
 end
 
 local values = call('MGET', base .. 's:' .. id, unpack(KEYS, 1, first_live - 1))
-if limits > 0 and not values[2] and ARGV[11] == '0' then return {-1} end
-if values[1] == 'settled' then return {2} end
+if limits > 0 and not values[2] and ARGV[11] == '0' then return -1 end
+if values[1] == 'settled' then return 2 end
 
 local counters, is_admitted = {}, true
 for i = 1, limits do
@@ -125,4 +126,4 @@ for i, c in ipairs(counters) do
   reply[at], reply[at + 1], reply[at + 2] = c.used, c.reserved, resets(c, now)
   reply[at + 3] = is_asked and fits_at(c, amount(c.code), tonumber(ARGV[12 + 3 * i])) or 0
 end
-return reply
+return struct.pack('<' .. string.rep('i8', #reply), unpack(reply))

@@ -1,0 +1,62 @@
+"""The lines that the gateway writes: their time, and where there is nowhere to write them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+
+from gateway.call_log import as_json
+
+NOW_NS = 1_795_315_199_999_999_999  # a microsecond before a minute begins, and its last nanosecond
+
+USE = """
+import sys
+assert sys.stdout is None
+import structlog
+from gateway import call_log
+call_log.note({"request_id": "x"})
+call_log.configure()
+call_log.note({"request_id": "x"})
+structlog.get_logger("gateway").error("something", reason="y")
+sys.stderr.write("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "now_ns",
+    [NOW_NS, NOW_NS + 1, NOW_NS + 1000, NOW_NS + 1_000_000_000, NOW_NS - 86_400_000_000_000, 1_795_315_200_000_007_123],
+)
+def test_time_of_a_line_is_utc_with_all_six_digits(now_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=now_ns // 1000)
+    assert time_of_a_line() == moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def test_time_of_a_line_is_now_also_from_second_to_second() -> None:
+    before = datetime.now(UTC)
+    times = [datetime.fromisoformat(time_of_a_line())]
+    wait_until(lambda: int(time.time()) > before.timestamp())
+    times += [datetime.fromisoformat(time_of_a_line()) for _ in range(1000)]
+    told = [before, *times, datetime.now(UTC)]
+    assert told == sorted(told)
+    assert times[-1].second != before.second
+
+
+def test_process_without_a_standard_output_writes_no_lines_and_lives() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, USE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "done")
+
+
+def time_of_a_line() -> str:
+    return str(orjson.loads(as_json(None, "info", {"event": "call"}))["timestamp"])
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(0.01)
