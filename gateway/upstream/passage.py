@@ -43,5 +43,6 @@ class Passage:
         if shown is None or not self._send(shown):
             return 0.0
         self._meter.note_content(read[start:end])
-        now = self.last_at_s = monotonic()
-        return min(self._ends, now + self._quiet_max_s)
+        self.last_at_s = now = monotonic()
+        until = now + self._quiet_max_s
+        return until if until < self._ends else self._ends

@@ -192,14 +192,15 @@ class StreamReceiver:
             return
         if self._take is not None:
             try:
-                self._left = self._recv(READ_BYTES)
-                if deadline := self._take(self._left):
-                    self._deadline, self._left = deadline, None
+                data = self._recv(READ_BYTES)
+                if deadline := self._take(data):
+                    self._deadline = deadline
                     return
+                self._left = data
             except BlockingIOError:
                 return
             except Exception as error:  # noqa: BLE001 - whoever waits hears of it
-                self._waiting = self._left = None
+                self._waiting = None
                 waiting.throw(error)
                 return
         self._waiting = None

@@ -612,12 +612,13 @@ def test_degraded_enforces_the_share_of_each_worker(stand: Stand, server: Server
     assert refusal.headers["x-ratelimit-remaining-tokens"] == str(1000 - used)
 
     clients, answers = Clients(stand.gateway.port), []
-    stand.vllm.knobs(tokens_per_s=20)
+    stand.vllm.knobs(tokens_per_s=10)
     with clients.running():
-        for _ in range(40):
-            clients.begin(slots.secret, answers, stream=True, max_tokens=200)
-        stand.until(lambda: len(answers) >= 36, "not all are refused")
-        assert stand.running() == 4
+        for at, _ in enumerate(stand.gateway.each_worker(), 1):
+            for _ in range(20):
+                clients.begin(slots.secret, answers, stream=True, max_tokens=120)
+            stand.until(lambda at=at: len(answers) >= 18 * at, "not all are refused")
+        stand.until(lambda: stand.running() == 4, "those that were admitted do not run")
         stand.vllm.reset()
         server.start()  # while they run
     assert Counter((answer.status, answer.code) for answer in answers) == {
