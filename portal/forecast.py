@@ -23,18 +23,18 @@ def of_period(used: int, remaining: int, elapsed_s: float, left_s: float) -> flo
 def of_hour(minutes: Sequence[int], used: int, most: int) -> float | None:
     """Of the last 60 minutes, which slide on: what is used now, plus what comes, less what leaves at the other end.
 
+    It leaves by whole minutes, as the limit counts it: within each the use rises before it falls.
     minutes: what was used in each of the last 60 whole ones, oldest first; the pace is that of the last PACE_MINUTES.
     used: of the window now, with what is reserved. Where nothing is reached within an hour, nothing is at this pace.
     """
-    pace = sum(minutes[-PACE_MINUTES:]) / (PACE_MINUTES * 60)  # a second
+    pace = sum(minutes[-PACE_MINUTES:])  # PACE_MINUTES times what comes in one; so is all below, in whole numbers
     if pace <= 0 or used >= most:
         return None
-    held = float(used)
+    held, full = used * PACE_MINUTES, most * PACE_MINUTES
     for minute, leaving in enumerate(minutes[-HOUR_MINUTES:]):
-        more = pace * 60 - leaving
-        if held + more >= most:
-            return (minute + (most - held) / more) * 60
-        held += more
+        if held + pace >= full:
+            return (minute + (full - held) / pace) * 60
+        held += pace - leaving * PACE_MINUTES
     return None
 
 

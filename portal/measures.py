@@ -46,9 +46,9 @@ def seconds(value_ms: Amount) -> str:
     return "–" if value_ms is None else _("%(number)s s") % {"number": _decimals(value_ms / 1000, 2)}
 
 
-def stretch(value_ms: float) -> str:
-    """A call's time, or a part of it, which may be thousandths of what the others are: a call of 2 ms took no 0.00 s."""
-    if round(value_ms) >= 1000:
+def duration(value_ms: Amount) -> str:
+    """Of one call, or of a part of it, which may be thousandths of what the others are: a call of 2 ms took no 0.00 s."""
+    if value_ms is None or round(value_ms) >= 1000:
         return seconds(value_ms)
     near = round(value_ms, 2)
     return _("%(number)s ms") % {"number": _decimals(near, 2 if near < 10 and near % 1 else 0)}

@@ -44,5 +44,4 @@ class Passage:
             return 0.0
         self._meter.note_content(read[start:end])
         self.last_at_s = now = monotonic()
-        until = now + self._quiet_max_s
-        return until if until < self._ends else self._ends
+        return min(self._ends, now + self._quiet_max_s)

@@ -49,13 +49,8 @@ def amount(value: int, limit_name: str) -> str:
 
 
 @register.filter
-def as_seconds(value_ms: float | None) -> str:
-    return measures.seconds(value_ms)
-
-
-@register.filter
-def as_stretch(value_ms: float) -> str:
-    return measures.stretch(value_ms)
+def as_duration(value_ms: float | None) -> str:
+    return measures.duration(value_ms)
 
 
 @register.filter

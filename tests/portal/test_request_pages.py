@@ -213,7 +213,7 @@ def test_short_call_is_told_in_milliseconds(
     ],
 )
 def test_parts_of_a_millisecond_are_told_of_short_stretches(value_ms: float, said: str) -> None:
-    assert measures.stretch(value_ms) == said
+    assert measures.duration(value_ms) == said
 
 
 def test_backend_is_told_to_operators_alone(
