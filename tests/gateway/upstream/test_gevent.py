@@ -179,3 +179,54 @@ def test_a_deadline_that_has_passed_is_not_waited_for(pair: tuple[StreamReceiver
     assert receiver.receive(after(600)) == b"1"
     with gevent.Timeout(30), pytest.raises(TimeoutError):
         receiver.receive(after(-1))
+
+
+def test_nobody_is_woken_for_what_is_taken(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    taken: list[bytes] = []
+
+    def take(read: bytes) -> float:
+        if read == b"wake up":
+            return 0.0
+        taken.append(read)
+        return after(600)
+
+    waits = gevent.spawn(receiver.receive, after(600), take)
+    gevent.sleep(0.001)
+    for number in range(5):
+        theirs.sendall(b"%d" % number)
+        with gevent.Timeout(30):
+            while len(taken) <= number:
+                gevent.sleep(0.001)
+    assert taken == [b"0", b"1", b"2", b"3", b"4"]
+    assert not waits.ready()
+    theirs.sendall(b"wake up")
+    assert waits.get(timeout=30) == b"wake up"
+    theirs.sendall(b"5")
+    assert receiver.receive(after(600)) == b"5", "of the next wait this is"
+
+
+def test_what_is_taken_moves_the_deadline_and_silence_after_it_ends_the_wait(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    last_s = 0.0
+
+    def take(_read: bytes) -> float:
+        nonlocal last_s
+        last_s = time.monotonic()
+        return last_s + 1.5
+
+    waits = gevent.spawn(receiver.receive, time.monotonic() + 1.5, take)
+    for _ in range(4):
+        gevent.sleep(0.6)
+        theirs.sendall(b"x")
+    with pytest.raises(TimeoutError):
+        waits.get(timeout=30)
+    assert time.monotonic() - last_s >= 1.5
+
+
+def test_the_end_of_the_connection_comes_to_who_waits(pair: tuple[StreamReceiver, Any]) -> None:
+    receiver, theirs = pair
+    waits = gevent.spawn(receiver.receive, after(600), lambda _read: 0.0)
+    gevent.sleep(0.002)
+    theirs.close()
+    assert waits.get(timeout=30) == b""

@@ -6,7 +6,6 @@ import random
 import struct
 import termios
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -19,7 +18,6 @@ import pytest
 from gateway.upstream.connection import Connection
 from gateway.upstream.metering import Meter, Usage
 from gateway.upstream.passage import Passage
-from gateway.upstream.receiver import StreamReceiver
 from gateway.upstream.relay import KEEP_ALIVE, Relay
 from gateway.upstream.sse import EventRewriter
 from tests.gateway.upstream.recordings import ALIAS, COMPLETION_ID, content_event, every_stream, usage
@@ -246,62 +244,3 @@ def test_any_other_read_is_left(passage: tuple[Passage, list[bytes]], read: byte
     assert one.take(read) == 0.0
     assert sent == []
     assert one.last_at_s == 0.0
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[StreamReceiver, Any]]:
-    ours, theirs = gevent.socket.socketpair()
-    receiver = StreamReceiver(ours)
-    yield receiver, theirs
-    receiver.close()
-    ours.close()
-    theirs.close()
-
-
-def test_nobody_is_woken_for_what_is_taken(pair: tuple[StreamReceiver, Any]) -> None:
-    receiver, theirs = pair
-    taken: list[bytes] = []
-
-    def take(read: bytes) -> float:
-        if read == b"wake up":
-            return 0.0
-        taken.append(read)
-        return time.monotonic() + LONG_S
-
-    waits = gevent.spawn(receiver.receive, time.monotonic() + LONG_S, take)
-    gevent.sleep(0.001)
-    for number in range(5):
-        theirs.sendall(b"%d" % number)
-        until_read(theirs)
-    assert taken == [b"0", b"1", b"2", b"3", b"4"]
-    assert not waits.ready()
-    theirs.sendall(b"wake up")
-    assert waits.get(timeout=LONG_S) == b"wake up"
-    theirs.sendall(b"5")
-    assert receiver.receive(time.monotonic() + LONG_S) == b"5", "of the next wait this is"
-
-
-def test_what_is_taken_moves_the_deadline_and_silence_after_it_ends_the_wait(pair: tuple[StreamReceiver, Any]) -> None:
-    receiver, theirs = pair
-    last_s = 0.0
-
-    def take(_read: bytes) -> float:
-        nonlocal last_s
-        last_s = time.monotonic()
-        return last_s + 1.5
-
-    waits = gevent.spawn(receiver.receive, time.monotonic() + 1.5, take)
-    for _ in range(4):
-        gevent.sleep(0.6)
-        theirs.sendall(b"x")
-    with pytest.raises(TimeoutError):
-        waits.get(timeout=LONG_S)
-    assert time.monotonic() - last_s >= 1.5
-
-
-def test_the_end_of_the_connection_comes_to_who_waits(pair: tuple[StreamReceiver, Any]) -> None:
-    receiver, theirs = pair
-    waits = gevent.spawn(receiver.receive, time.monotonic() + LONG_S, lambda _read: 0.0)
-    gevent.sleep(0.002)
-    theirs.close()
-    assert waits.get(timeout=LONG_S) == b""
