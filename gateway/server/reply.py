@@ -14,7 +14,7 @@ from gateway.upstream.receiver import beneath
 
 # In the environ: the watcher of the loop that tells when the client says something. Idle while its request is answered.
 READABLE: Final = "sekisho.readable"
-# In the environ: Reply.send_on, for an application that has more to send while it is waited for.
+# In the environ: Reply.send_on, for an application that has more to send while it is waited for: in chunks, as framed there.
 SEND_ON: Final = "sekisho.send_on"
 # Largest single read of a body, as gunicorn's own.
 READ_MAX_BYTES: Final = 1024 * 1024
@@ -92,17 +92,16 @@ class Reply:
         if self._is_chunked or not self.has_begun:
             self._write(b"")
 
-    def send_on(self, item: bytes) -> bool:
-        """Send an item at once, from wherever, while the application makes its next one. False: nothing of it has gone."""
+    def send_on(self, chunk: bytes) -> bool:
+        """Send one whole chunk at once, from wherever, while the application makes its next item. False: it has not gone."""
         if self._rest is not None or not self._is_chunked:
             return False
-        data = b"%X\r\n%b\r\n" % (len(item), item)
         try:
-            sent = self._send_now(data)
+            sent = self._send_now(chunk)
         except OSError:  # there is no room, or no client: who writes the item will find out
             return False
-        if sent < len(data):
-            self._rest = gevent.spawn(self._send_rest, data[sent:])
+        if sent < len(chunk):
+            self._rest = gevent.spawn(self._send_rest, chunk[sent:])
         return True
 
     def _send_rest(self, data: bytes) -> bool:

@@ -11,6 +11,7 @@ from usage.values import light_dataclass
 HEAD_MAX_BYTES: Final = 64 * 1024
 _CHUNK_LINE_MAX_BYTES: Final = 8 * 1024
 _SIZE_MAX_DIGITS: Final = 16
+CHUNK_LINE_USUAL_BYTES: Final = _SIZE_MAX_DIGITS + 2  # at most: a size, and nothing about it
 _VERSION: Final = b"HTTP/1."
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?:\s.*)?", re.DOTALL)
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
@@ -212,11 +213,11 @@ class ChunkedBody:
                 raise UpstreamGarbage("a trailer without end")
             self.is_complete = not line
             return
-        chunk_bytes = _chunk_bytes(line.partition(b";")[0].rstrip(b" \t") if b";" in line else line)
-        if chunk_bytes is None:
+        content = _content_bytes(line.partition(b";")[0].rstrip(b" \t") if b";" in line else line)
+        if content is None:
             raise UpstreamGarbage("no chunk size")
-        self._left = chunk_bytes + 2 if chunk_bytes else 0
-        self._in_trailer = not chunk_bytes
+        self._left = content + 2 if content else 0
+        self._in_trailer = not content
 
     def _keep_line(self, rest: bytes) -> None:
         if len(rest) > _CHUNK_LINE_MAX_BYTES:
@@ -226,15 +227,23 @@ class ChunkedBody:
 
 def chunk_start(data: bytes) -> int:
     """Where the content begins of what is one whole chunk and no more, line ends included; 0: it is not, or says nothing."""
-    start = data.find(b"\r\n", 0, _SIZE_MAX_DIGITS) + 2
-    if start > 2 and data.endswith(b"\r\n") and _chunk_bytes(data[: start - 2]) == len(data) - start - 2 > 0:
-        return start
-    return 0
+    start = data.find(b"\n", 0, CHUNK_LINE_USUAL_BYTES) + 1
+    return start if chunk_bytes(data[:start]) == len(data) and data.endswith(b"\r\n") else 0
 
 
 @lru_cache(maxsize=4096)
-def _chunk_bytes(digits: bytes) -> int | None:
-    """The size a chunk states; None where that is no number. Kept, as the events of a stream are of few sizes."""
+def chunk_bytes(line: bytes) -> int:
+    """Of a chunk that begins with this line: all of it, its framing too. -1: none begins so, or it says nothing.
+
+    Kept, as the events of a stream are of few sizes; so are the sizes below.
+    """
+    content = _content_bytes(line.removesuffix(b"\r\n")) if line.endswith(b"\r\n") else None
+    return len(line) + content + 2 if content else -1
+
+
+@lru_cache(maxsize=4096)
+def _content_bytes(digits: bytes) -> int | None:
+    """The size a chunk states; None where that is no number."""
     if not digits or len(digits) > _SIZE_MAX_DIGITS or digits.translate(None, b"0123456789abcdefABCDEF"):
         return None
     return int(digits, 16)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EVENT_MAX_BYTES: Final = 16 * 1024 * 1024
 BLANK_LINE: Final = b"\n\n"
+USUAL_END: Final = b"}" + BLANK_LINE
 DONE: Final = b"data: [DONE]\n\n"
 
 _BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
@@ -94,12 +95,12 @@ class EventRewriter:
 
     The id is ours, the model is the alias, what names the backend is gone, usage stays where the client asked for it.
     An event that begins as the first one did is rewritten as bytes; any other is parsed and rebuilt.
-    created_s: Unix seconds shown in place of the backend's; None keeps the backend's.
+    created_s: Unix seconds shown in place of the backend's; None keeps the backend's. shown_head: of such an event.
     """
 
     __slots__ = (
-        "_alias", "_completion_id", "_created_s", "_head", "_head_bytes", "_shown_group", "_shown_head", "_shows_running_usage",
-        "_shows_usage",
+        "_alias", "_completion_id", "_created_s", "_head", "_head_bytes", "_shown_group", "_shows_running_usage",
+        "_shows_usage", "shown_head",
     )  # fmt: skip
 
     def __init__(
@@ -112,25 +113,28 @@ class EventRewriter:
         self._shows_running_usage = shows_running_usage
         self._head: bytes | tuple[()] = ()  # not learnt: begins no event
         self._head_bytes = 0
-        self._shown_head = b""
+        self.shown_head = b""
         self._shown_group = 1 if shows_running_usage else 2  # of _USUAL
 
-    def rewrite_usual(self, read: bytes, start: int, end: int) -> bytes | None:
-        """What to send for read[start:end] where that is one event with content, as `rewrite` takes it; None: it may be none.
+    def usual_rest(self, read: bytes, start: int, end: int) -> bytes | None:
+        """Of read[start:end], where that is one event with content, as `rewrite` takes it: what to send for it, between
+        `shown_head` and USUAL_END. None: it may be none.
 
         A third of what it costs to split the read, and to look at its event for all that it may hold (2026-11).
         """
-        is_alike = read.startswith(self._head, start)
-        usual = _USUAL.fullmatch(read, start + self._head_bytes, end) if is_alike else None
-        return None if usual is None else self._shown_head + usual[self._shown_group] + b"}\n\n"
+        if not read.startswith(self._head, start):
+            return None
+        usual = _USUAL.fullmatch(read, start + self._head_bytes, end)
+        return None if usual is None else usual[self._shown_group]
 
     def rewrite(self, event: bytes) -> tuple[EventKind, bytes]:
         """What `event` is, and what to send for it, with its blank line: b"" for nothing.
 
         Raises UpstreamReported for an error event, MalformedStream for what is no chat event.
         """
-        if shown := self.rewrite_usual(event, 0, len(event)):
-            return _CONTENT, shown
+        usual = self.usual_rest(event, 0, len(event))
+        if usual is not None:
+            return _CONTENT, self.shown_head + usual + USUAL_END
         if not event.startswith(self._head) and not self._learn_head(event):
             return self._rebuild(event)
         if event.endswith(_END_OF_CHOICES):
@@ -139,7 +143,7 @@ class EventRewriter:
             rest = event[self._head_bytes :]
             if b"\n" in event or b"\r" in event or _ABORTED in event or _KEY_AFTER_LIST in rest:
                 return self._rebuild(event)
-            return _CONTENT, self._shown_head + rest + BLANK_LINE
+            return _CONTENT, self.shown_head + rest + BLANK_LINE
         # Behind the choices stands a flat usage and nothing else: no key is left that must be hidden.
         choices, found, usage = event.rpartition(_USAGE_AFTER_CHOICES)
         if not found or usage.find(b"}") != len(usage) - 2:
@@ -147,8 +151,8 @@ class EventRewriter:
         if choices.rfind(_UNFINISHED) < 0 and _ABORTED in choices:
             return EventKind.ABORTED, b""
         if self._shows_running_usage:
-            return _CONTENT, self._shown_head + event[self._head_bytes :] + BLANK_LINE
-        return _CONTENT, self._shown_head + choices[self._head_bytes :] + b"}]}\n\n"
+            return _CONTENT, self.shown_head + event[self._head_bytes :] + BLANK_LINE
+        return _CONTENT, self.shown_head + choices[self._head_bytes :] + b"}]}\n\n"
 
     def usage_event(self, usage: "Usage") -> bytes:
         """The last event of a stream that we end ourselves: what the backend was not asked for any more."""
@@ -179,7 +183,7 @@ class EventRewriter:
         names = (orjson.dumps(self._completion_id), orjson.dumps(self._alias))
         self._head = match[0]
         self._head_bytes = len(match[0])
-        self._shown_head = b'data: {"id":%b,%b%b,"model":%b,%b' % (names[0], between, created, names[1], rest)
+        self.shown_head = b'data: {"id":%b,%b%b,"model":%b,%b' % (names[0], between, created, names[1], rest)
         return True
 
     def _rebuild(self, event: bytes) -> tuple[EventKind, bytes]:

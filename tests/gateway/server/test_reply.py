@@ -9,6 +9,7 @@ import gevent.socket
 import pytest
 
 from gateway.server.reply import Reply
+from tests.gateway.upstream.scripted import chunk
 
 LONG_S = 60.0
 HEADERS = [("Content-Type", "text/event-stream")]
@@ -49,7 +50,7 @@ def received(theirs: Any) -> bytes:
 def test_an_item_goes_out_between_two_of_the_applications(ends: tuple[Any, Any]) -> None:
     ours, theirs = ends
     reply = begun(ours)
-    assert reply.send_on(b" second")
+    assert reply.send_on(chunk(b" second"))
     reply.send([b" third"])
     ours.close()
     assert received(theirs) == b"first second third"
@@ -59,8 +60,8 @@ def test_what_will_not_go_at_once_follows_before_anything_else(ends: tuple[Any, 
     ours, theirs = ends
     reply = begun(ours)
     item = b"0123456789" * 20_000
-    assert reply.send_on(item), "a part of it has gone"
-    assert not reply.send_on(b"too early")
+    assert reply.send_on(chunk(item)), "a part of it has gone"
+    assert not reply.send_on(chunk(b"too early"))
     ending = gevent.spawn(reply.send, [b"last"])
     gevent.sleep(0.01)
     assert not ending.ready()
@@ -74,7 +75,7 @@ def test_where_nothing_can_go_nothing_has_gone(ends: tuple[Any, Any]) -> None:
     ours, theirs = ends
     reply = begun(ours)
     sent = b""
-    while reply.send_on(b"x" * 100) and reply._rest is None:
+    while reply.send_on(chunk(b"x" * 100)) and reply._rest is None:
         sent += b"x" * 100
     if reply._rest is not None:
         sent += b"x" * 100
@@ -88,20 +89,20 @@ def test_where_nothing_can_go_nothing_has_gone(ends: tuple[Any, Any]) -> None:
 def test_before_the_head_and_into_a_body_of_known_length_nothing_is_sent_on(ends: tuple[Any, Any]) -> None:
     ours, _ = ends
     reply = Reply(ours)
-    assert not reply.send_on(b"x")
+    assert not reply.send_on(chunk(b"x"))
     reply.start_response("200 OK", [("Content-Length", "2")])
-    assert not reply.send_on(b"x")
+    assert not reply.send_on(chunk(b"x"))
     reply._write(b"ab")
-    assert not reply.send_on(b"x")
+    assert not reply.send_on(chunk(b"x"))
 
 
 @pytest.mark.parametrize("size", [10, 200_000], ids=["a small item", "one that is too large to go at once"])
 def test_a_client_that_has_gone_is_told_to_the_application(ends: tuple[Any, Any], size: int) -> None:
     ours, theirs = ends
     reply = begun(ours)
-    reply.send_on(b"x" * size)
+    reply.send_on(chunk(b"x" * size))
     theirs.close()
     gevent.sleep(0.01)
-    assert not reply.send_on(b"y")
+    assert not reply.send_on(chunk(b"y"))
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
         reply.send([b"z"])

@@ -18,6 +18,13 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def content_of(chunk: bytes) -> bytes:
+    size, _, rest = chunk.partition(b"\r\n")
+    assert rest.endswith(b"\r\n")
+    assert int(size, 16) == len(rest) - 2
+    return rest[:-2]
+
+
 def sized(body: bytes, *, status: bytes = b"200 OK", headers: bytes = b"") -> bytes:
     return b"HTTP/1.1 %b\r\ncontent-length: %d\r\n%b\r\n%b" % (status, len(body), headers, body)
 

@@ -21,7 +21,7 @@ from gateway.upstream.passage import Passage
 from gateway.upstream.relay import KEEP_ALIVE, Relay
 from gateway.upstream.sse import EventRewriter
 from tests.gateway.upstream.recordings import ALIAS, COMPLETION_ID, content_event, every_stream, usage
-from tests.gateway.upstream.scripted import LAST_CHUNK, STREAM_HEAD, chunk
+from tests.gateway.upstream.scripted import LAST_CHUNK, STREAM_HEAD, chunk, content_of
 
 DONE = b"data: [DONE]\n\n"
 EVENTS = [content_event(f"word {tokens}", usage=usage(24, tokens)) for tokens in range(6)]
@@ -85,10 +85,11 @@ class Serving:
             self.relay.passes_to(self.send)
         self.greenlet = gevent.spawn(self.serve)
 
-    def send(self, item: bytes) -> bool:
+    def send(self, chunk: bytes) -> bool:
         if self.is_broken:
             raise LookupError("a fault of our own")
         if self.takes:
+            item = content_of(chunk)
             self.passed.append(item)
             self.sent.append(item)
         return self.takes
@@ -119,7 +120,7 @@ def passage() -> tuple[Passage, list[bytes]]:
     sent: list[bytes] = []
     rewriter = new_rewriter()
     rewriter.rewrite(EVENTS[0].removesuffix(b"\n\n"))
-    return Passage(rewriter, Meter(), lambda item: sent.append(item) is None, quiet_max_s=5.0, ends=inf), sent
+    return Passage(rewriter, Meter(), lambda chunk: sent.append(content_of(chunk)) is None, quiet_max_s=5.0, ends=inf), sent
 
 
 def test_usual_events_go_by_and_all_others_are_served_in_their_order() -> None:

@@ -41,6 +41,7 @@ from tests.gateway.upstream.scripted import (
     ScriptedBackend,
     at_the_same_time,
     chunk,
+    content_of,
     until,
 )
 
@@ -129,10 +130,10 @@ class Run:
         sent: list[bytes] = []
         asked = itertools.count(1)
 
-        def send(item: bytes) -> bool:
+        def send(chunk: bytes) -> bool:
             if next(asked) % 3 == 0:
                 return False
-            sent.append(item)
+            sent.append(content_of(chunk))
             return True
 
         self.relay.passes_to(send)

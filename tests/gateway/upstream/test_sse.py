@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.exceptions import InvalidRequest
 from gateway.upstream import sse
 from gateway.upstream.errors import MalformedStream, UpstreamError, UpstreamReported
-from gateway.upstream.sse import EventKind, EventRewriter, EventSplitter
+from gateway.upstream.sse import USUAL_END, EventKind, EventRewriter, EventSplitter
 from tests.gateway.upstream.recordings import (
     ALIAS,
     COMPLETION_ID,
@@ -207,11 +207,11 @@ def test_a_usual_read_is_rewritten_as_its_event_is(
     usual = rewriter(shows_usage=shows_usage, shows_running_usage=shows_running_usage)
     read = b"12f\r\n" + content_event(text, **more) + b"\r\n"
     within = 5, len(read) - 4
-    assert usual.rewrite_usual(read, *within) is None, "the head of this stream is not known yet"
+    assert usual.usual_rest(read, *within) is None, "the head of this stream is not known yet"
     usual.rewrite(content_event("first").removesuffix(b"\n\n"))
-    out = usual.rewrite_usual(read, *within)
-    assert out is not None
-    assert parsed(out) == seen_by_client(
+    rest = usual.usual_rest(read, *within)
+    assert rest is not None
+    assert parsed(usual.shown_head + rest + USUAL_END) == seen_by_client(
         content_event(text, **more), shows_usage=shows_usage, shows_running_usage=shows_running_usage
     )
 
@@ -241,7 +241,7 @@ def test_what_is_not_one_usual_event_alone_is_left_to_the_splitter(read: bytes) 
     usual = rewriter()
     usual.rewrite(content_event("first").removesuffix(b"\n\n"))
     event = read.removesuffix(b"\n\n")
-    assert usual.rewrite_usual(event, 0, len(event)) is None
+    assert usual.usual_rest(event, 0, len(event)) is None
 
 
 def test_events_without_running_usage_are_not_parsed_either(monkeypatch: pytest.MonkeyPatch) -> None:
