@@ -58,10 +58,10 @@ class _Learned:
     """Of one backend. first_s: to the first token where no call waits; each that waits adds place_s. None: not known yet.
 
     proof: how many calls it was learned from, of late. seats: how many it runs at once. foreign: what it runs or queues that
-    is not in our counts.
+    is not in our counts. readiness: as it looked last.
     """
 
-    __slots__ = ("first_s", "foreign", "load_at_s", "place_s", "proof", "seats", "seats_at_s")
+    __slots__ = ("first_s", "foreign", "load_at_s", "place_s", "proof", "readiness", "seats", "seats_at_s")
 
     def __init__(self) -> None:
         self.first_s: float | None = None
@@ -71,9 +71,16 @@ class _Learned:
         self.seats_at_s = 0.0
         self.foreign = 0.0
         self.load_at_s: float | None = None
+        self.readiness = 1.0
 
     def look(self, view: "View", now_s: float) -> None:
-        """Learn from its gauges, once each time that they are read."""
+        """Learn from its gauges, once each time that they are read.
+
+        Of one that has been out meanwhile, how fast it was is forgotten: it is another now, and comes back slowly as it is.
+        """
+        if view.readiness < self.readiness:
+            self.first_s, self.place_s, self.proof = None, 0.0, 0.0
+        self.readiness = view.readiness
         load = view.load
         if load is None or load.at_s == self.load_at_s:
             return

@@ -151,6 +151,13 @@ def test_and_believed_when_it_is_fast_again() -> None:
     assert played(expected, 1000, a=0.1, b=0.1)["b"] > 300
 
 
+def test_of_one_that_was_out_it_is_forgotten_how_slow_it_was() -> None:
+    expected = learned(a=0.1, b=30.0)
+    for readiness in (0.1, 0.5, 1.0):
+        chosen(expected, candidate("a"), candidate("b", readiness=readiness), calls=1)
+    assert chosen(expected, candidate("a"), candidate("b"))["b"] == pytest.approx(500, abs=50)
+
+
 def test_one_call_proves_little() -> None:
     expected = learned(a=0.1)
     expected.note_first_token("b", queued=0, first_token_s=0.2)
