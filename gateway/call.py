@@ -104,7 +104,7 @@ class Call:
         """Keep `place` until the call ends. It, and what `abort` ends, is what the call waits for from now on."""
         self._places.append(place)
         self._abort = abort
-        if self.is_over:
+        if self.client_left or self.is_broken_off:
             self._cancel()
 
     def abandon(self) -> None:

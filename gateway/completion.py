@@ -84,7 +84,8 @@ def shape(call: Call, principal: Principal, request: ChatRequest, road: Road) ->
     call.stream = request.stream
     call.dropped_params = upstream.dropped
     call.metadata = dict(request.metadata) if request.metadata else None
-    call.end_user = end_user_label(principal.tenant, request.user)
+    if request.user:
+        call.end_user = end_user_label(principal.tenant, request.user)
     if call.patience_s is not None and not request.stream:  # a stream has comments to keep its client patient
         call.deadline = min(call.deadline, call.started + in_time_s(call.patience_s))
     return upstream
@@ -101,9 +102,9 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
         prompt_tokens=prompt_tokens(call, call.prompt, road.first, upstream),
         prefix_digest=beginning(fields["messages"], fields.get("tools")),
     )
-    wished = request.max_tokens is not None
-    tokens = admit(call, principal, road.alias, road.reach(), upstream, call.prompt, wished=wished)
-    return Asked(road, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
+    reach, wished = road.reach(), request.max_tokens is not None
+    tokens = admit(call, principal, road.alias, reach, upstream, call.prompt, wished=wished)
+    return Asked(road, reach, facts, tokens, fields.get("max_tokens"), request.stream, bodies.of)
 
 
 def prompt_tokens(call: Call, prompt: Prompt, deployment: Deployment, upstream: Upstream) -> int:

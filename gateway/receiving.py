@@ -119,12 +119,13 @@ def guard_of(call: Call, choices: int) -> StreamGuard | None:
 
 def whole(call: Call, new_meter: NewMeter, attempt: Attempt, _answers: Answers) -> bytes:
     """A plain answer, read to its end, sanitised and metered. vLLM sends it when it is whole: the rest comes at once."""
+    response = attempt.answer
     try:
-        body = attempt.answer.read_all(ANSWER_MAX_BYTES, min(call.deadline, monotonic() + attempt.stall_max_s))
+        body = response.read_all(ANSWER_MAX_BYTES, min(call.deadline, monotonic() + attempt.stall_max_s))
     except UpstreamSilence:
         raise UpstreamStalled("half an answer") from None
     answer = read_answer(body)
-    attempt.answer.close(reuse=True)
+    response.close(reuse=True)
     is_blocked = not guarded(call, answer)
     body = shown(answer, completion_id=f"chatcmpl-{call.request_id}", alias=call.alias, created_s=int(call.created_s))
     meter = new_meter(attempt.deployment)

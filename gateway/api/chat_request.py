@@ -31,6 +31,8 @@ _CONTENTIOUS: Final = frozenset({
     "continue_final_message", "logprob_token_ids", "min_tokens", "prompt_logprobs", "stream_options", "structured_outputs",
     "tool_choice", "top_logprobs",
 })  # fmt: skip
+# The same of what an alias or vLLM caps: one answer and no stop are always within it.
+_CAPPED: Final = frozenset({"n", "stop", "min_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def validate(body: Mapping[str, Any]) -> ChatRequest:
         elif row.kind != OWNED:
             forwarded[name] = value
     problems += [(name, "is required.") for name in REQUIRED if body.get(name) is None]
-    if not problems:
+    if not (problems or _CONTENTIOUS.isdisjoint(body)):
         problems += _contradictions(body)
     if problems:
         raise _invalid(problems)
@@ -134,7 +136,7 @@ def _compile(
         continuous_usage=include_usage and stream_options.get("continuous_usage_stats") is True,
         n=forwarded.get("n", 1),
         max_tokens=_smaller(forwarded.pop("max_tokens", None), forwarded.pop("max_completion_tokens", None)),
-        stop_count=_count(forwarded.get("stop")),
+        stop_count=_count(forwarded["stop"]) if "stop" in forwarded else 0,
         user=user if user is not None else body.get("safety_identifier"),
         metadata=body.get("metadata"),
         cache_control=None if cache is None else CacheControl(cache.get("type") or "default", cache.get("max_age")),
@@ -160,7 +162,8 @@ def for_alias(request: ChatRequest, alias: Alias, tenant: Tenant) -> Upstream:
     max_tokens = _output_limit(request, alias, fields)
     if max_tokens is not None:
         fields["max_tokens"] = max_tokens
-    problems += _excesses(fields, alias)
+    if not _CAPPED.isdisjoint(fields):
+        problems += _excesses(fields, alias)
     if problems:
         raise _invalid(problems)
     if tenant.unknown_fields == "pass":
@@ -188,8 +191,6 @@ def default_problems(defaults: Mapping[str, Any]) -> list[Problem]:
 
 def _contradictions(body: Mapping[str, Any]) -> Iterator[Problem]:
     """Fields that are right alone and wrong together. vLLM refuses each of these too, in words that we would not pass on."""
-    if _CONTENTIOUS.isdisjoint(body):
-        return
     get = body.get
     if get("stream_options") and not get("stream"):
         yield "stream_options", "needs stream to be true."
@@ -233,8 +234,11 @@ def _excesses(fields: Mapping[str, Any], alias: Alias) -> Iterator[Problem]:
 
 def _output_limit(request: ChatRequest, alias: Alias, fields: dict[str, Any]) -> int | None:
     """The most tokens for each choice. Takes both names of the default out of `fields`: vLLM would prefer the newer one."""
-    default = _smaller(fields.pop("max_tokens", None), fields.pop("max_completion_tokens", None))
-    return _smaller(default if request.max_tokens is None else request.max_tokens, alias.max_output_tokens)
+    wished = request.max_tokens
+    if alias.defaults:
+        default = _smaller(fields.pop("max_tokens", None), fields.pop("max_completion_tokens", None))
+        wished = default if wished is None else wished
+    return _smaller(wished, alias.max_output_tokens)
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:

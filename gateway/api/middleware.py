@@ -24,21 +24,23 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
     """Answers carry our x-request-id, also errors and streams; a client's own id is logged, never taken over."""
 
     def handle(request: Any) -> HttpResponseBase:
+        said = request.META.get
+        client_id = said("HTTP_X_CLIENT_REQUEST_ID") or said("HTTP_X_REQUEST_ID")
         call = request.call = Call(
-            client_request_id=_printable(request.META.get("HTTP_X_CLIENT_REQUEST_ID") or request.META.get("HTTP_X_REQUEST_ID")),
-            max_s=_CALL_MAX_S,
-            record=lifecycle.record,
+            client_request_id=_printable(client_id) if client_id else None, max_s=_CALL_MAX_S, record=lifecycle.record
         )
-        call.retry_count = _printable(request.META.get("HTTP_X_STAINLESS_RETRY_COUNT"))
-        call.patience_s = _seconds(request.META.get("HTTP_X_STAINLESS_READ_TIMEOUT"))
+        if retry_count := said("HTTP_X_STAINLESS_RETRY_COUNT"):
+            call.retry_count = _printable(retry_count)
+        if patience := said("HTTP_X_STAINLESS_READ_TIMEOUT"):
+            call.patience_s = _seconds(patience)
         response = get_response(request)
         response.headers[REQUEST_ID] = call.request_id
         if call.is_metered:
-            response.headers[QUEUE_MS] = str(call.queue_ms)
+            response.headers[QUEUE_MS] = str(call.waited_ms if call.ended else call.queue_ms)
         if isinstance(response, HttpResponse):
             response["content-length"] = str(len(response.content))
         cors.add_headers(request, response, call.principal)
-        if not call.is_handed_over:
+        if not (call.is_handed_over or call.ended):
             outcome, code = _outcome(call, response.status_code)
             call.end(status=response.status_code, outcome=outcome, error_code=code)
         return response
@@ -54,10 +56,10 @@ def _outcome(call: Call, status: int) -> tuple[Outcome, str | None]:
     return outcome, None if call.error is None else call.error.recorded_code
 
 
-def _seconds(text: str | None) -> float | None:
+def _seconds(text: str) -> float | None:
     """A client's own limit of time; what is none is no reason to refuse it."""
-    return float(text) if text and _SECONDS.fullmatch(text) and float(text) > 0 else None
+    return float(text) if _SECONDS.fullmatch(text) and float(text) > 0 else None
 
 
-def _printable(text: str | None) -> str | None:
-    return text if text and _CLIENT_ID.fullmatch(text) else None
+def _printable(text: str) -> str | None:
+    return text if _CLIENT_ID.fullmatch(text) else None

@@ -146,8 +146,8 @@ class Board:
         known = self._known[backend.name]
         known.in_flight += 1
         if known.silent_since_s is None:
-            known.silent_since_s = self.now_s()
-        if known.ejected is not None:
+            known.silent_since_s = self._clock() + self._offset_s
+        if known.ejection is not None and known.ejected is not None:
             known.is_tried = True
 
     def note_end(self, backend: Backend) -> None:
@@ -162,14 +162,14 @@ class Board:
         """The first token of a stream is there, after first_token_s; and then, with None, the whole of an answer is."""
         known = self._known[backend.name]
         known.silent_since_s = None
-        known.answered_s = self.now_s()
+        known.answered_s = self._clock() + self._offset_s
         if first_token_s is None:
             known.strikes = 0  # not by a first token: streams that all break off later are failures in a row
         else:
             before_s = known.first_token_s
             known.first_token_s = first_token_s if before_s is None else before_s + _LEARNING * (first_token_s - before_s)
-        ejected = known.ejected
-        if ejected is not None and ejected.by is By.CALLS and known.is_tried:
+        ejected = known.ejected if known.is_tried else None
+        if ejected is not None and ejected.by is By.CALLS:
             self._readmit(backend.name, known, ejected)
 
     def note_failure(self, backend: Backend, failure: Failure) -> None:

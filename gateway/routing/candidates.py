@@ -48,9 +48,10 @@ def ranked(
         fitting = _fitting(deployment, facts, board)
         if tried:
             fitting = [one for one in fitting if one.member.backend.name not in tried]
-        usable = [one for one in fitting if _takes_calls(one.view)]
+        usable = [one for one in fitting if one.view.state not in _OUT and one.view.readiness > 0]
         wished = _in_tiers(usable, facts, expected, clock(), dice, only_first=not slot.is_limited)
-        if (not tried or not usable) and (on_trial := _on_trial(fitting, usable, board)) is not None:
+        may_try = len(usable) < len(fitting) and (not tried or not usable)
+        if may_try and (on_trial := _on_trial(fitting, usable, board)) is not None:
             wished.insert(0, on_trial)
         is_last = not wished
         if is_last and deployment.fallback is None:
@@ -103,7 +104,7 @@ def _fitting(deployment: Deployment, facts: Facts, board: Board) -> list[Candida
             view = board.view(member.backend)
             if view.serves(deployment.served_model):
                 serving.append(Candidate(member, view))
-                has_room &= facts.prompt_tokens < _context(view)
+                has_room &= view.max_model_len is None or facts.prompt_tokens < view.max_model_len
     if has_room:
         return serving
     largest = max(_context(one.view) for one in serving)

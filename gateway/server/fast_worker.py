@@ -34,14 +34,15 @@ class FastWorker(GatewayWorker):
         receiver = GeventReceiver(client)
         shared = shared | {"REMOTE_ADDR": addr[0], "REMOTE_PORT": str(addr[1]), "gunicorn.socket": client}
         shared[READABLE] = receiver.readable
+        keepalive_s, fields_max = self.cfg.keepalive, self.cfg.limit_request_fields  # two functions of gunicorn's, each time
         rest = b""
         try:
             while True:
                 if rest:
                     give_way()  # whoever sends its requests all at once is not the only one to be served
-                elif not (rest := receiver.receive(self.cfg.keepalive)):
+                elif not (rest := receiver.receive(keepalive_s)):
                     return None
-                request = plain_request(rest, shared, fields_max=self.cfg.limit_request_fields)
+                request = plain_request(rest, shared, fields_max=fields_max)
                 if request is None:
                     return rest
                 left = self._answer(client, request, rest)

@@ -19,6 +19,8 @@ SEND_ON: Final = "sekisho.send_on"
 # Largest single read of a body, as gunicorn's own.
 READ_MAX_BYTES: Final = 1024 * 1024
 _NO_BODY: Final = ("204", "304")
+_CONTENT_LENGTH: Final = "content-length"
+_CONTENT_LENGTH_CHARS: Final = len(_CONTENT_LENGTH)
 
 
 class SizedInput:
@@ -135,7 +137,7 @@ class Reply:
         lines = ""
         for name, value in headers:
             lines += f"{name}: {value}\r\n"
-            has_length = has_length or name.lower() == "content-length"
+            has_length = has_length or (len(name) == _CONTENT_LENGTH_CHARS and name.lower() == _CONTENT_LENGTH)
         self._is_chunked = not has_length
         connection = "keep-alive" if self.keeps_connection else "close"
         coding = "" if has_length else "Transfer-Encoding: chunked\r\n"

@@ -79,8 +79,9 @@ class Attempt:
         self._cancellation = cancellation
         self._started = monotonic()
         self._has_ended = False
-        self.first_token_deadline = self._started + _or(deployment.first_token_max_s, _FIRST_TOKEN_MAX_S)
-        self.stall_max_s = _or(deployment.stall_max_s, _STALL_MAX_S)
+        first_s, stall_s = deployment.first_token_max_s, deployment.stall_max_s
+        self.first_token_deadline = self._started + (_FIRST_TOKEN_MAX_S if first_s is None else first_s)
+        self.stall_max_s = _STALL_MAX_S if stall_s is None else stall_s
         self._streams = streams
         self._queued = expectations.queued(board.view(backend), self._started) if streams else 0.0  # for its first token
         board.note_start(backend)
@@ -141,7 +142,7 @@ class Attempt:
             return
         self._has_ended = True
         waiting.discard(self)
-        if self._answer is not None:
+        if self._answer is not None and not self._answer.is_closed:
             self._answer.close(reuse=False)
         if ending in _ANSWERS:
             board.note_success(self.backend, first_token_s=None)
@@ -168,7 +169,3 @@ def _fault(answer: UpstreamResponse, deadline: float) -> UpstreamError:
     if answer.status == 500 and any(words in body for words in _ENGINE_DEAD):
         return EngineDead()
     return UpstreamFailed() if answer.status >= 500 else UpstreamUnwilling()
-
-
-def _or(own_s: float | None, usual_s: float) -> float:
-    return usual_s if own_s is None else own_s

@@ -57,7 +57,7 @@ class Cancellation:
 class UpstreamResponse:
     """An answer whose head has come. Must be closed, once or more. headers: by lower-case name."""
 
-    __slots__ = ("_cancellation", "_connection", "_is_closed", "_pool", "headers", "read_some", "status")
+    __slots__ = ("_cancellation", "_connection", "_pool", "headers", "is_closed", "read_some", "status")
 
     def __init__(self, head: ResponseHead, connection: Connection, cancellation: Cancellation, pool: "BackendPool") -> None:
         self.status = head.status
@@ -65,7 +65,7 @@ class UpstreamResponse:
         self._connection = connection
         self._cancellation = cancellation
         self._pool = pool
-        self._is_closed = False
+        self.is_closed = False
         self.read_some = connection.read_some  # not a method of its own: it is called for each event
 
     @property
@@ -93,9 +93,9 @@ class UpstreamResponse:
 
     def close(self, *, reuse: bool) -> None:
         """Give the connection back, if the caller has all it wants and the body is at its end; else close it."""
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         if reuse and not self._connection.is_complete:
             self._drain()
         self._cancellation.release()
@@ -223,7 +223,7 @@ class UpstreamClient:
         cancellation: ends the call from another greenlet, also while it waits here.
         Raises UpstreamError: Refused, Cut, Silence, Stalled, Garbage, Aborted; ValueError for a header that is none.
         """
-        pool = self._pool(backend.url)
+        pool = self._pools.get(backend.url) or self._new_pool(backend.url)
         if backend.credential is not None:
             headers = {**headers, "Authorization": f"Bearer {backend.credential}"}
         return pool.ask(
@@ -244,8 +244,6 @@ class UpstreamClient:
         for pool in self._pools.values():
             pool.drop_idle(older_than_s=older_than_s)
 
-    def _pool(self, url: str) -> BackendPool:
-        pool = self._pools.get(url)
-        if pool is None:
-            pool = self._pools[url] = BackendPool(url)
+    def _new_pool(self, url: str) -> BackendPool:
+        pool = self._pools[url] = BackendPool(url)
         return pool

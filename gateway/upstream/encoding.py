@@ -56,9 +56,9 @@ def cache_salt(tenant_id: str, wished: str | None) -> str:
     return _label("cache-salt", tenant_id, wished or "")
 
 
-def end_user_label(tenant: Tenant, user: str | None) -> str | None:
+def end_user_label(tenant: Tenant, user: str) -> str:
     """A name for the client's `user` that tells equal from different, and nothing else."""
-    return _label("end-user", tenant.id, user)[:22] if user else None
+    return _label("end-user", tenant.id, user)[:22]
 
 
 @lru_cache(maxsize=4096)

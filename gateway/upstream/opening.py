@@ -4,7 +4,7 @@ Where no backend of a deployment can answer, the one that takes over is asked, i
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import field
 from itertools import islice
 from time import monotonic
@@ -44,10 +44,11 @@ T = TypeVar("T")
 class Asked:
     """What is asked, wherever it is answered. tokens: what it may use in all. max_tokens: of one choice; None: not said.
 
-    body_for: the request as a deployment gets it.
+    reach: of the road. body_for: the request as a deployment gets it.
     """
 
     road: Road
+    reach: Sequence[Deployment]
     facts: Facts
     tokens: int
     max_tokens: int | None
@@ -119,7 +120,7 @@ def _attempts(call: Call, asked: Asked) -> Generator[Attempt, None, NoReturn]:
     deployment = asked.road.first
     been = {deployment.name}
     while True:
-        heir = _heir_unasked(asked, deployment)
+        heir = _heir_unasked(asked, deployment) if len(asked.reach) > 1 else None
         if heir is None or heir.name in been:
             failure = yield from _attempts_at(call, deployment, asked)
             heir = _heir(asked, deployment, failure)

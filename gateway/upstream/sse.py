@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 EVENT_MAX_BYTES: Final = 16 * 1024 * 1024
 BLANK_LINE: Final = b"\n\n"
 USUAL_END: Final = b"}" + BLANK_LINE
-DONE: Final = b"data: [DONE]\n\n"
+_LAST: Final = b"data: [DONE]"
+DONE: Final = _LAST + BLANK_LINE
 
 _BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
 # Keys stand in this order in every event of vLLM; what follows is the first choice. Names with escapes take the parse path.
@@ -135,6 +136,8 @@ class EventRewriter:
         usual = self.usual_rest(event, 0, len(event))
         if usual is not None:
             return _CONTENT, self.shown_head + usual + USUAL_END
+        if event == _LAST:
+            return _DONE, DONE
         if not event.startswith(self._head) and not self._learn_head(event):
             return self._rebuild(event)
         if event.endswith(_END_OF_CHOICES):

@@ -145,7 +145,7 @@ class Stand:
         call = call or Call(client_request_id=None, max_s=PATIENCE_S, record=lambda *_: None)
         road = Road(Platform(self.deployments), alias or Alias("general", "main", 0), self.deployments[name])
         facts = Facts(tenant_id="t", request_id=call.request_id, prompt_tokens=prompt_tokens)
-        asked = Asked(road, facts, 100, None, receive is first_event, self._body_for)
+        asked = Asked(road, road.reach(), facts, 100, None, receive is first_event, self._body_for)
         try:
             answer: bytes | GatewayError = first_answer(call, asked, receive=receive)
         except GatewayError as error:

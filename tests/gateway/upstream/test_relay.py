@@ -234,7 +234,7 @@ def test_a_complete_stream_gives_its_connection_back(serve: Serve) -> None:
     run.finish()
     assert run.ends == [("completed", None)]
     assert run.client.in_flight(run.backend.config) == 0
-    assert len(run.client._pool(run.backend.config.url)._idle) == 1
+    assert len(run.client._pools[run.backend.config.url]._idle) == 1
 
 
 def test_the_end_is_told_before_the_last_item_goes_out(serve: Serve) -> None:
