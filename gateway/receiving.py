@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from math import inf
 from time import monotonic
 from typing import Any, Final
 
@@ -42,7 +41,9 @@ def relayed(call: Call, request: ChatRequest, new_meter: NewMeter, attempt: Atte
     """A relay whose first event is there, or is only slow: until then the answer's status is open."""
     meter = new_meter(attempt.deployment)
     told = _Told(call, meter, attempt, answers, guard_of(call, request.n))
-    keep_alive_s = min(settings.KEEP_ALIVE_COMMENT_S, in_time_s(call.patience_s or inf))
+    keep_alive_s: float = settings.KEEP_ALIVE_COMMENT_S
+    if call.patience_s is not None:
+        keep_alive_s = min(keep_alive_s, in_time_s(call.patience_s))
     relay = Relay(
         attempt.answer,
         EventRewriter(

@@ -31,6 +31,11 @@ _USUAL: Final = re.compile(
     rb'(("index":\d+,"delta":\{"[a-z_]+":"[^"\\\r\n]{0,80}+(?:\\[^\r\n][^"\\\r\n]{0,80}+){0,9}+"\},'
     rb'"logprobs":null,"finish_reason":null(?:,"token_ids":null)?\}\])(?:,"usage":\{[^{}\r\n]*\})?)\}'
 )
+# The last event before [DONE], behind its head but for the first choice, which it lacks: what the whole call used.
+_FINAL: Final = re.compile(
+    rb'\],"usage":\{"prompt_tokens":\d+,"total_tokens":\d+,"completion_tokens":\d+(?:,"[a-z_]+":null)*+\}'
+    rb'(?:,"system_fingerprint":"[^"\\\r\n]*")?\}'
+)
 # None of these can stand inside a JSON string, where a quote is never bare: they are keys wherever they are found.
 _USAGE_AFTER_CHOICES: Final = b'}],"usage":{'
 _END_OF_CHOICES: Final = b"}]}"
@@ -100,7 +105,7 @@ class EventRewriter:
     """
 
     __slots__ = (
-        "_alias", "_completion_id", "_created_s", "_head", "_head_bytes", "_shown_group", "_shows_running_usage",
+        "_alias", "_completion_id", "_created_s", "_final_head", "_head", "_head_bytes", "_shown_group", "_shows_running_usage",
         "_shows_usage", "shown_head",
     )  # fmt: skip
 
@@ -114,6 +119,7 @@ class EventRewriter:
         self._shows_running_usage = shows_running_usage
         self._head: bytes | tuple[()] = ()  # not learnt: begins no event
         self._head_bytes = 0
+        self._final_head: bytes | tuple[()] = ()  # of an event without a choice
         self.shown_head = b""
         self._shown_group = 1 if shows_running_usage else 2  # of _USUAL
 
@@ -138,6 +144,8 @@ class EventRewriter:
             return _CONTENT, self.shown_head + usual + USUAL_END
         if event == _LAST:
             return _DONE, DONE
+        if not self._shows_usage and event.startswith(self._final_head) and _FINAL.fullmatch(event, self._head_bytes - 1):
+            return _USAGE, b""
         if not event.startswith(self._head) and not self._learn_head(event):
             return self._rebuild(event)
         if event.endswith(_END_OF_CHOICES):
@@ -185,6 +193,7 @@ class EventRewriter:
             created = b"%d" % self._created_s
         names = (orjson.dumps(self._completion_id), orjson.dumps(self._alias))
         self._head = match[0]
+        self._final_head = match[0][:-1]
         self._head_bytes = len(match[0])
         self.shown_head = b'data: {"id":%b,%b%b,"model":%b,%b' % (names[0], between, created, names[1], rest)
         return True

@@ -83,6 +83,15 @@ def test_the_final_usage_wins() -> None:
 
 
 @pytest.mark.parametrize(
+    "more", [{"extra": {"usage": usage(1, 1)}}, {"extra": [{"usage": usage(1, 1)}]}, {"extra": "usage"}], ids=str
+)
+def test_a_usage_within_something_else_is_not_the_events(more: dict[str, Any]) -> None:
+    counted = meter()
+    counted.note_content(content(usage=usage(24, 3), **more))
+    assert counted.usage() == Usage(24, 0, 3, "backend")
+
+
+@pytest.mark.parametrize(
     ("details", "cached"),
     [
         (None, 0),

@@ -194,8 +194,32 @@ def test_running_events_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rewrite(first)[0] is EventKind.CONTENT
     monkeypatch.setattr(sse.orjson, "loads", None)
     assert {rewrite(event)[0] for event in (*content, last)} == {EventKind.CONTENT}
-    with pytest.raises(TypeError):
-        rewrite(final)
+    assert rewrite(final) == (EventKind.USAGE, b"")
+
+
+ALONE = b'"choices":[],"usage":{"prompt_tokens":1,"total_tokens":3,"completion_tokens":2'
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(ALONE, id="cut short"),
+        pytest.param(ALONE + b"}", id="without its end"),
+        pytest.param(ALONE + b"}}}", id="with an end too many"),
+        pytest.param(ALONE + b'},"error":{"code":500}}', id="an error beside it"),
+        pytest.param(ALONE + b"}}\nevent: error", id="an event named error"),
+        pytest.param(ALONE + b"}}\nwhat is this", id="a line that is no field"),
+        pytest.param(ALONE.replace(b'"choices":[]', b'"choices":{}') + b"}}", id="no list of choices"),
+    ],
+)
+def test_a_final_usage_that_is_none_is_not_taken_for_one(event: bytes) -> None:
+    rewrite = rewriter().rewrite
+    first = content_event("first").removesuffix(b"\n\n")
+    rewrite(first)
+    head = first.partition(b'"choices"')[0]
+    assert rewrite(head + ALONE + b"}}") == (EventKind.USAGE, b"")
+    with pytest.raises((MalformedStream, UpstreamReported)):
+        rewrite(head + event)
 
 
 @every_wish
