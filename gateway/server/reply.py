@@ -98,8 +98,9 @@ class Reply:
         """Send one whole chunk at once, from wherever, while the application makes its next item. False: it has not gone."""
         if self._rest is not None or not self._is_chunked:
             return False
+        send_now = self._send_now
         try:
-            sent = self._send_now(chunk)
+            sent = send_now(chunk)
         except OSError:  # there is no room, or no client: who writes the item will find out
             return False
         if sent < len(chunk):

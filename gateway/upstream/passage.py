@@ -14,6 +14,7 @@ from gateway.upstream.sse import BLANK_LINE, USUAL_END, EventRewriter
 
 _END: Final = BLANK_LINE + b"\r\n"  # of an event, and of the chunk
 _END_BYTES: Final = len(_END)
+_USUAL_START: Final = len(b"100\r\n")  # as of all chunks of 256 to 4,095 bytes: most need not be searched
 _CHUNK: Final = b"%X\r\n%b%b" + USUAL_END + b"\r\n"
 _MORE_BYTES: Final = len(USUAL_END)
 
@@ -42,15 +43,19 @@ class Passage:
 
         Each function less, each copy less is told here by what an event costs: what it touches is cold (gateway/README.md).
         """
-        start = read.find(b"\n", 0, CHUNK_LINE_USUAL_BYTES) + 1
-        if chunk_bytes(read[:start]) != len(read) or not read.endswith(_END):
+        start = _USUAL_START
+        if chunk_bytes(read[:start]) != len(read):
+            start = read.find(b"\n", 0, CHUNK_LINE_USUAL_BYTES) + 1
+            if chunk_bytes(read[:start]) != len(read):
+                return 0.0
+        if not read.endswith(_END):
             return 0.0
         rewriter, end = self._rewriter, len(read) - _END_BYTES
         rest = rewriter.usual_rest(read, start, end)
         if rest is None:
             return 0.0
-        head = rewriter.shown_head
-        if not self._send(_CHUNK % (len(head) + len(rest) + _MORE_BYTES, head, rest)):
+        head, send = rewriter.shown_head, self._send
+        if not send(_CHUNK % (len(head) + len(rest) + _MORE_BYTES, head, rest)):
             return 0.0
         self._meter.note_content(read[start:end])
         self.last_at_s = now = monotonic()

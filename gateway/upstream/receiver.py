@@ -190,10 +190,11 @@ class StreamReceiver:
             self._is_watching = False
             self._readable.stop()
             return
-        if self._take is not None:
+        take, recv = self._take, self._recv  # what stands in a slot is called as a local: CPython 3.11 is quick at that alone
+        if take is not None:
             try:
-                data = self._recv(READ_BYTES)
-                if deadline := self._take(data):
+                data = recv(READ_BYTES)
+                if deadline := take(data):
                     self._deadline = deadline
                     return
                 self._left = data
