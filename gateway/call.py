@@ -22,6 +22,11 @@ from usage.events import VERSION, EndedCall, Outcome, WrittenEvent
 from usage.reservation import NO_STATES, Reservation
 
 DECISIONS_MAX: Final = 100  # in a call's record
+# Of the event's fields: what not every call comes to, or has.
+_IF_KNOWN: Final = (
+    "deployment", "backend", "first_token_ms", "price", "client_request_id", "end_user", "metadata", "auth_us", "policy_us",
+    "admission_us",
+)  # fmt: skip
 
 
 class Place(Protocol):
@@ -215,39 +220,14 @@ class Call:
             "clamped": self.is_clamped,
             "version": VERSION,
         }
-        if self.deployment is not None:
-            facts["deployment"] = self.deployment
-        if self.backend is not None:
-            facts["backend"] = self.backend
-        if self.first_token_ms is not None:
-            facts["first_token_ms"] = self.first_token_ms
-        if self.price is not None:
-            facts["price"] = self.price
+        for name in _IF_KNOWN:
+            if (value := getattr(self, name)) is not None:
+                facts[name] = value
         if self.limit_states.limits:
             facts["limit_columns"] = self.limit_states.columns()
         if self.decisions:
             facts["policy"] = decisions_told(self.decisions)
-        self._add_client(facts)
-        self._add_times(facts)
         return facts
-
-    def _add_client(self, facts: dict[str, Any]) -> None:
-        """What its client said of it."""
-        if self.client_request_id is not None:
-            facts["client_request_id"] = self.client_request_id
-        if self.end_user is not None:
-            facts["end_user"] = self.end_user
-        if self.metadata is not None:
-            facts["metadata"] = self.metadata
-
-    def _add_times(self, facts: dict[str, Any]) -> None:
-        """How long the gateway's own checks took, of those that it came to."""
-        if self.auth_us is not None:
-            facts["auth_us"] = self.auth_us
-        if self.policy_us is not None:
-            facts["policy_us"] = self.policy_us
-        if self.admission_us is not None:
-            facts["admission_us"] = self.admission_us
 
     def _line(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> dict[str, Any]:
         """For the log. As in _facts, what is None is left out."""

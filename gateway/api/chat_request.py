@@ -123,7 +123,8 @@ def _compile(
 ) -> ChatRequest:
     messages = forwarded["messages"]
     privileged.update(media_grants(messages))
-    privileged.update(backend_grants(forwarded.get("structured_outputs") or {}))
+    if structured_outputs := forwarded.get("structured_outputs"):
+        privileged.update(backend_grants(structured_outputs))
     forwarded["messages"] = without_nulls(messages)
     stream_options = body.get("stream_options") or {}
     include_usage = stream_options.get("include_usage") is True
@@ -153,9 +154,10 @@ def for_alias(request: ChatRequest, alias: Alias, tenant: Tenant) -> Upstream:
 
     max_tokens is clamped to the alias's cap and set to it where absent. Raises InvalidRequest.
     """
-    problems: list[Problem] = [
-        (place, "is not available for this model.") for grant, place in request.privileged.items() if grant not in alias.grants
-    ]
+    problems: list[Problem] = []
+    for grant, place in request.privileged.items():
+        if grant not in alias.grants:
+            problems.append((place, "is not available for this model."))
     if tenant.unknown_fields == "reject":
         problems += [(_printable(name), "is not a known field.") for name in islice(request.unknown, MAX_PROBLEMS)]
     fields = {**alias.defaults, **request.forwarded}

@@ -30,11 +30,8 @@ def preflight(request: HttpRequest, allowed_methods: str) -> HttpResponse:
     return response
 
 
-def add_headers(request: HttpRequest, response: HttpResponseBase, principal: Principal | None) -> None:
+def add_headers(origin: str, response: HttpResponseBase, principal: Principal | None) -> None:
     """Let the browser read this answer, if its origin is the tenant's; before the key is known, any tenant's."""
-    origin = request.META.get("HTTP_ORIGIN")
-    if origin is None:
-        return
     response["vary"] = "Origin"
     if origin in (principal.tenant.cors_origins if principal else _all_origins()):
         response["access-control-allow-origin"] = origin

@@ -39,7 +39,8 @@ def edge(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[H
             response.headers[QUEUE_MS] = str(call.waited_ms if call.ended else call.queue_ms)
         if isinstance(response, HttpResponse):
             response["content-length"] = str(len(response.content))
-        cors.add_headers(request, response, call.principal)
+        if (origin := said("HTTP_ORIGIN")) is not None:
+            cors.add_headers(origin, response, call.principal)
         if not (call.is_handed_over or call.ended):
             outcome, code = _outcome(call, response.status_code)
             call.end(status=response.status_code, outcome=outcome, error_code=code)

@@ -102,7 +102,7 @@ def _fitting(deployment: Deployment, facts: Facts, board: Board) -> list[Candida
     for member in deployment.members:
         if not member.backend.is_draining:
             view = board.view(member.backend)
-            if view.serves(deployment.served_model):
+            if view.models is None or deployment.served_model in view.models:
                 serving.append(Candidate(member, view))
                 has_room &= view.max_model_len is None or facts.prompt_tokens < view.max_model_len
     if has_room:

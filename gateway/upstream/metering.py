@@ -4,7 +4,7 @@ vLLM's running usage counts per choice, its final usage for all choices (vllm/en
 """
 
 import re
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import orjson
 
@@ -108,17 +108,15 @@ class Meter:
         if not isinstance(usage, dict):
             return None
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not _is_count(prompt, self._ceiling_tokens) or not _is_count(completion, ceiling_tokens or self._ceiling_tokens):
+        if type(prompt) is not int or type(completion) is not int:  # a bool is an int too, but no count
+            return None
+        if not (0 <= prompt <= self._ceiling_tokens and 0 <= completion <= (ceiling_tokens or self._ceiling_tokens)):
             return None
         details = usage.get("prompt_tokens_details")
         if not isinstance(details, dict):
             return Usage(prompt, 0, completion, "backend")
         cached = details.get("cached_tokens")
-        return Usage(prompt, cached if _is_count(cached, prompt) else 0, completion, "backend")
-
-
-def _is_count(value: object, ceiling: int) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= ceiling  # a bool is an int too, but no count
+        return Usage(prompt, cached if type(cached) is int and 0 <= cached <= prompt else 0, completion, "backend")
 
 
 def _choice_of(event: bytes) -> bytes:

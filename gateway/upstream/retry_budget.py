@@ -20,7 +20,8 @@ class RetryBudget:
 
     def note_call(self, now_s: float) -> None:
         """A call has come, whatever becomes of it."""
-        self._calls[self._bucket(now_s)] += 1
+        second = int(now_s)
+        self._calls[second % WINDOW_S if second == self._now_s else self._bucket(now_s)] += 1
 
     def take(self, now_s: float) -> bool:
         """May a call try once more? True: that is one retry of the budget gone."""
