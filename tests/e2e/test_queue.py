@@ -22,6 +22,7 @@ from tests.simulator import Simulator, simulator
 
 LONG = {"stream": True, "ignore_eos": True, "max_tokens": 5000}
 FLOOD = 100
+STREAMS_MOST = 40
 
 
 @contextmanager
@@ -163,12 +164,20 @@ def second(stand: Stand) -> Iterator[Simulator]:
 
 def test_a_backend_is_drained_of_live_calls_and_gets_no_new_ones(stand: Stand, second: Simulator) -> None:
     """The switch an operator uses before an upgrade: the command returns when the last stream has ended in its own time."""
+    stand.until(lambda: are_both_asked(stand, second), "one of them gets no calls", seconds=120)
     stand.vllm.knobs(tokens_per_s=30)
     second.knobs(tokens_per_s=30)
-    with together(12) as pool:
-        bodies = [LONG | {"max_tokens": 180, "messages": [{"role": "user", "content": str(n)}]} for n in range(10)]
-        streams = [pool.submit(stand.post, body) for body in bodies]
-        stand.until(lambda: stand.running() > 0 and second.metrics()["num_requests_running"] > 0, "the streams do not begin")
+    with together(STREAMS_MOST + 1) as pool:
+        streams: list[Future[requests.Response]] = []
+
+        def run_at_both() -> bool:
+            """Where a stream goes its words decide: more of them, until there are some at either."""
+            for number in range(len(streams), min(STREAMS_MOST, len(streams) + 10)):
+                body = LONG | {"max_tokens": 180, "messages": [{"role": "user", "content": str(number)}]}
+                streams.append(pool.submit(stand.post, body))
+            return stand.running() > 0 and second.metrics()["num_requests_running"] > 0
+
+        stand.until(run_at_both, "the streams do not begin")
         drained = pool.submit(drain, "gpu-1")
         stand.until(lambda: Backend.objects.get(name="gpu-1").is_draining, "the switch is not set")
         stand.until(lambda: all(is_passed_over(stand) for _ in range(4)), "it gets calls")
@@ -179,8 +188,18 @@ def test_a_backend_is_drained_of_live_calls_and_gets_no_new_ones(stand: Stand, s
     call_command("backend", "resume", "gpu-1")
     stand.vllm.reset()
     second.reset()
-    # Workers may have found it the slower one under that load: they ask it again after some 200 calls elsewhere.
-    stand.until(lambda: not is_passed_over(stand), "it gets no calls again", seconds=120)
+    stand.until(lambda: are_both_asked(stand, second), "it gets no calls again", seconds=120)
+
+
+def are_both_asked(stand: Stand, second: Simulator) -> bool:
+    """By every worker? One that a worker has found the slower it asks again after some 200 calls elsewhere."""
+    for _ in stand.gateway.each_worker():
+        before = len(stand.vllm.requests()), len(second.requests())
+        for number in range(10):
+            assert say(stand, f"{number}").ok
+        if before[0] == len(stand.vllm.requests()) or before[1] == len(second.requests()):
+            return False
+    return True
 
 
 def drain(backend: str) -> None:
