@@ -60,4 +60,4 @@ class Passage:
         self._meter.note_content(read[start:end])
         self.last_at_s = now = monotonic()
         until = now + self._quiet_max_s
-        return min(self._ends, until)
+        return until if until < self._ends else self._ends  # noqa: FURB136 - min() is a function more
