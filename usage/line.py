@@ -8,7 +8,7 @@ import _socket  # the plain socket, whatever gevent patched: it is only used whe
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import gevent
 import hiredis
@@ -26,6 +26,13 @@ _RECEIVE_BYTES: Final = 1 << 16
 BUSY_TIMES: Final = 8  # so many time-outs long a call waits for a server that answers others
 # redis-py's own, so that whoever handles its errors handles ours.
 _error_of: Final[Callable[[str], ResponseError]] = redis.connection.DefaultParser.parse_error
+
+
+class Ear(Protocol):
+    """Hears the reply to a command, an error of the server's too, or why none comes. In the loop: it never waits or raises."""
+
+    def switch(self, reply: Any, /) -> object: ...
+    def throw(self, error: Exception, /) -> object: ...
 
 
 class Line:
@@ -55,6 +62,14 @@ class Line:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    def tell(self, packed: bytes, ear: Ear) -> bool:
+        """Send a command in RESP with the next turn of the loop, and wait for nothing. False: there is no connection now."""
+        wire = self._wire
+        if wire is None or wire.is_broken:
+            return False
+        wire.tell(packed, ear)
+        return True
 
     def _connected(self) -> "_Wire":
         """One greenlet connects, for all: a hundred that each waited for a frozen server would wait one after another."""
@@ -92,7 +107,7 @@ class _Wire:
         self._timeout_s = timeout_s
         self._heard_s = 0.0  # when the server last said anything, or had to begin to
         self._reader = hiredis.Reader(replyError=_error_of)
-        self._waiting: deque[tuple[Any, float]] = deque()
+        self._waiting: deque[tuple[Ear, float]] = deque()
         self._unsent: list[bytes] = []
         self._loop = gevent.get_hub().loop
         self._readable = self._loop.io(descriptor, _READ)
@@ -104,15 +119,19 @@ class _Wire:
         """The reply; an error of the server's is returned. Raises Disconnected, TimedOut."""
         if self.is_broken:
             raise Disconnected("the connection has ended")
-        waiter, now_s = Waiter(), time.monotonic()
+        waiter = Waiter()
+        self.tell(packed, waiter)
+        return waiter.get()
+
+    def tell(self, packed: bytes, ear: Ear) -> None:
+        now_s = time.monotonic()
         if not self._waiting:
             self._heard_s = now_s
             self._clock.start(self._look_at_the_clock)
-        self._waiting.append((waiter, now_s))
+        self._waiting.append((ear, now_s))
         if not self._unsent:
             self._loop.run_callback(self._send)
         self._unsent.append(packed)
-        return waiter.get()
 
     def _send(self) -> None:
         if self.is_broken:

@@ -31,7 +31,7 @@ from usage.scripts import Prepared, Run, Script, run, run_all
 from usage.store import RedisError, StoreUnavailable
 
 if TYPE_CHECKING:  # it needs gevent's loop, which only the gateway's workers have
-    from usage.line import Line
+    from usage.line import Ear, Line
 
 LEASE_S: Final = 30.0  # as in lua/counters.lua
 REAP_BATCH: Final = 100
@@ -51,9 +51,10 @@ _WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
 # reserve.lua's answer, where it is one number; and the first number of all others.
 _LOST: Final = -1
 _SETTLED: Final = 2
-_ADMITTED: Final = 1
+_REFUSED: Final = 0
+_MUCH_ROOM: Final = 2
 # Of settle.lua's.
-_DONE: Final = 1
+DONE: Final = 1
 _NOT_NOW: Final = -1
 
 _RESERVE: Final = Script.of("reserve")
@@ -111,10 +112,11 @@ class Quota:
             raise ValueError("the call is settled")
         numbers = places.answer.unpack(answer)
         states = LimitStates(held, numbers[1::4], numbers[2::4], numbers[3::4], now_ms)
-        if numbers[0] == _ADMITTED:
-            asked.states = states
-            return asked
-        return _refusal(states, numbers[4::4], now_ms, asked)
+        if numbers[0] == _REFUSED:
+            return _refusal(states, numbers[4::4], now_ms, asked)
+        asked.states = states
+        asked.has_much_room = numbers[0] == _MUCH_ROOM
+        return asked
 
     def settle(self, reservation: Reservation | None, event: EndedCall, *, now_s: float) -> bool:
         """Count what the call used, end what it holds, and put its event on the journal. True: for the first time.
@@ -128,13 +130,24 @@ class Quota:
         zone = reservation.time_zone if reservation else ""
         now_ms, script = round(now_s * 1000), _settle_in(partition(event.tenant_id))
         done = script.run(self._client, self._line, _settle_args(reservation, event, now_ms, zone))
-        if done == _DONE:
+        if done == DONE:
             return True
         if isinstance(done, bytes):  # held in a zone we did not know
             done = script.run(self._client, self._line, _settle_args(reservation, event, now_ms, done.decode()))
         if done == _NOT_NOW:
             raise CountersLost("the counters of the partition are being restored")
-        return bool(done == _DONE)
+        return bool(done == DONE)
+
+    def begin_to_settle(self, reservation: Reservation | None, event: EndedCall, ear: "Ear", *, now_s: float) -> bool:
+        """As settle(), but nobody waits: `ear` hears DONE, or whatever else it came to; then settle() is to be asked.
+
+        False: it cannot be begun right now, and nobody hears anything.
+        """
+        if self._line is None:
+            return False
+        zone = reservation.time_zone if reservation else ""
+        args = _settle_args(reservation, event, round(now_s * 1000), zone)
+        return self._line.tell(_settle_in(partition(event.tenant_id)).command(args), ear)
 
     def settle_again(self, ended: Sequence[tuple[Reservation | None, EndedCall]], *, now_s: float) -> list[bool]:
         """Settle many in one round trip, or two. For each: False where counters are being restored, then again in a moment."""

@@ -96,6 +96,8 @@ NO_STATES: Final = LimitStates(NO_LIMITS, (), (), (), 0)
 class Reservation:
     """What a call holds. tokens: prompt and output. states: each of `limits`, this reservation counted.
 
+    has_much_room: of every limit that refuses, many further calls like it may come before one is refused.
+
     Not frozen, as every call makes one: that takes four times as long. Nobody changes it.
     """
 
@@ -109,6 +111,7 @@ class Reservation:
     meta: bytes = field(repr=False)
     states: LimitStates
     lease_ends_s: float
+    has_much_room: bool = False
 
 
 @dataclass(frozen=True, slots=True)

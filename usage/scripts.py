@@ -80,16 +80,20 @@ class Prepared:
     def with_own(self, own: Sequence[str | bytes | int]) -> Run:
         return Run(self.keys, (*self.first, *own, *self.last))
 
+    def command(self, own: tuple[Any, ...]) -> bytes:
+        """The whole of one run, as the protocol has it."""
+        packed: bytes = hiredis.pack_command(own)
+        if not packed.startswith(self._own_head):
+            raise ValueError(f"{len(own)} arguments of a run's own, which is not what was prepared for")
+        return self._before + packed[len(self._own_head) :] + self._after
+
     def run(self, client: redis.Redis, line: "Line | None", own: tuple[Any, ...]) -> Any:
         """What the script returns, asked over the line if there is one. Raises StoreUnavailable."""
         if line is None:
             return run(client, self.script, self.with_own(own))
-        packed: bytes = hiredis.pack_command(own)
-        if not packed.startswith(self._own_head):
-            raise ValueError(f"{len(own)} arguments of a run's own, which is not what was prepared for")
         try:
             try:
-                return line.ask(self._before + packed[len(self._own_head) :] + self._after)
+                return line.ask(self.command(own))
             except NoScriptError:  # a restart or SCRIPT FLUSH; EVAL keeps it for the next
                 return line.ask(self.with_own(own).packed("EVAL", self.script.text))
         except RedisError as error:

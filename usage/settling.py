@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ from usage.degraded import LocalLimiter
 from usage.events import EndedCall, UsageEvent
 from usage.lag import journal_lag
 from usage.limits import BoundLimit
-from usage.quota import LEASE_S, CountersLost, Quota
+from usage.quota import DONE, LEASE_S, CountersLost, Quota
 from usage.reservation import NO_STATES, LimitState, Progress, Refusal, Reservation
 from usage.spool import Spool, SpoolUnavailable
 from usage.store import RedisError, StoreUnavailable
@@ -50,6 +51,29 @@ _log = structlog.get_logger("usage")
 def is_resending(client: redis.Redis) -> bool:
     """Is a worker telling Redis what that missed or lost? Until then its counters hold too little. Raises RedisError."""
     return bool(client.zcount(RESENDING, time.time(), "+inf"))
+
+
+class _Telling:
+    """An ended call on its way to Redis. What is no plain yes is asked again, by a greenlet that can wait for the answer."""
+
+    __slots__ = ("_position", "_spool", "_tell")
+
+    def __init__(self, spool: Spool, position: int, tell: Callable[[], None]) -> None:
+        self._spool = spool
+        self._position = position
+        self._tell = tell
+
+    def switch(self, reply: object) -> None:
+        if reply == DONE:
+            self._spool.acknowledged(self._position)
+        else:
+            self.again()
+
+    def throw(self, _error: Exception) -> None:
+        self.again()
+
+    def again(self) -> None:
+        gevent.spawn(self._tell)
 
 
 class Settling:
@@ -146,9 +170,9 @@ class Settling:
     def settle(self, reservation: Reservation | None, event: EndedCall) -> None:
         """Count an ended call and journal its event: now if Redis answers, else as soon as it does. Never raises.
 
-        When this returns, the spool on this machine's disk has the event. A call under a limit that refuses waits until Redis
-        has it too, so that whoever calls next finds its slot and its tokens free. Of others nobody can tell: they do not wait
-        for that round trip, and what is on its way when the worker ends stop() sends.
+        When this returns, the spool on this machine's disk has the event. A call under a limit that may soon refuse waits until
+        Redis has it too, so that whoever calls next finds its slot and its tokens free. Of others nobody can tell: they do not
+        wait for that round trip, and what is on its way when the worker ends stop() sends.
         """
         now_s = time.time()
         self._live.pop(event.request_id, None)
@@ -160,10 +184,12 @@ class Settling:
             position = error.position
         if self._is_out:
             self._owe(reservation)
-        elif self._waits or (reservation is not None and reservation.limits.refuses):
+        elif self._waits or (reservation is not None and reservation.limits.refuses and not reservation.has_much_room):
             self._tell_or_owe(reservation, event, position, now_s)
         else:
-            gevent.spawn(self._tell_or_owe, reservation, event, position, now_s)
+            telling = _Telling(self._spool, position, partial(self._tell_or_owe, reservation, event, position, now_s))
+            if not self._quota.begin_to_settle(reservation, event, telling, now_s=now_s):
+                telling.again()
 
     def _tell_or_owe(self, reservation: Reservation | None, event: EndedCall, position: int, now_s: float) -> None:
         try:

@@ -80,10 +80,12 @@ def look(worker: Settling) -> None:
     worker._look(worker._spool.position)
 
 
-def ask(worker: Settling, *, output: int = 90, serves_on: bool = False) -> Reservation | Refusal:
+def ask(
+    worker: Settling, *, output: int = 90, serves_on: bool = False, limits: tuple[BoundLimit, ...] = HOUR
+) -> Reservation | Refusal:
     request_id = str(uuid7())
     return worker.reserve(
-        request_id, ACME, HOUR, prompt_tokens=10, output_tokens=output, cost_nano=0, time_zone=TOKYO,
+        request_id, ACME, limits, prompt_tokens=10, output_tokens=output, cost_nano=0, time_zone=TOKYO,
         meta=skeleton(ended(request_id)), serves_on=serves_on,
     )  # fmt: skip
 
@@ -126,6 +128,14 @@ def age(client: redis.Redis, *reservations: Reservation) -> None:
 def forget(client: redis.Redis, reservation: Reservation) -> None:
     """As if Redis had never heard of the call: it is restarted from what it held before."""
     client.delete(f"sekisho:{{p{NUMBER:02d}}}:s:{reservation.request_id}", journal_key(NUMBER))
+
+
+def told(looping: Settling) -> None:
+    """What is on its way to Redis has come there."""
+    deadline = time.monotonic() + 20
+    while looping._spool.state().pending_lines:
+        assert time.monotonic() < deadline
+        gevent.sleep(0.01)
 
 
 def until(check: Callable[[], bool], worker: Settling) -> None:
@@ -295,16 +305,66 @@ def test_a_call_that_no_limit_could_refuse_does_not_wait_for_redis(looping: Sett
     looping.settle(None, ended(request_id := str(uuid7())))
     assert looping._spool.state().pending_lines == 1
     assert journaled(client) == []
-    while looping._spool.state().pending_lines:
-        gevent.sleep(0.01)
+    told(looping)
     assert journaled(client) == [request_id]
 
 
-def test_a_call_under_a_limit_that_refuses_is_settled_at_once(looping: Settling, client: redis.Redis) -> None:
-    held = admitted(looping)
+def is_settled_at_once(looping: Settling, client: redis.Redis, limits: tuple[BoundLimit, ...]) -> bool:
+    held = admitted(looping, limits=limits)
     looping.settle(held, ended(held.request_id))
-    assert looping._spool.state().pending_lines == 0
-    assert journaled(client) == [held.request_id]
+    return looping._spool.state().pending_lines == 0 and journaled(client)[-1:] == [held.request_id]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param(HOUR, id="small ones"),
+        pytest.param((limit("tokens_per_hour", 33 * 100 - 1), limit("tokens_per_day", 10**9)), id="one of two"),
+        pytest.param((limit("concurrent_requests", 32),), id="slots"),
+    ],
+)
+def test_a_call_under_a_limit_that_may_soon_refuse_is_settled_at_once(
+    looping: Settling, client: redis.Redis, limits: tuple[BoundLimit, ...]
+) -> None:
+    assert is_settled_at_once(looping, client, limits)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param((limit("tokens_per_hour", 33 * 100), limit("concurrent_requests", 33)), id="room for 32 more"),
+        pytest.param(
+            (limit("tokens_per_hour", 100, mode="shadow"), limit("tokens_per_day", 10**9)), id="the small one is a shadow"
+        ),
+    ],
+)
+def test_a_call_under_limits_with_much_room_does_not_wait_for_redis(
+    looping: Settling, client: redis.Redis, limits: tuple[BoundLimit, ...]
+) -> None:
+    assert not is_settled_at_once(looping, client, limits)
+    told(looping)
+    [state, *_] = Quota(client).state(ACME, limits, time_zone=TOKYO, now_s=time.time())
+    assert (state.used, state.reserved) == (100, 0)
+
+
+def test_a_server_that_has_forgotten_the_script_is_told_again(looping: Settling, client: redis.Redis) -> None:
+    client.script_flush()
+    looping.settle(None, ended(request_id := str(uuid7())))
+    told(looping)
+    assert journaled(client) == [request_id]
+
+
+def test_calls_on_their_way_when_the_server_dies_are_told_to_the_next(
+    looping: Settling, server: Server, client: redis.Redis
+) -> None:
+    wide = (limit("tokens_per_hour", 10**9),)
+    held = [admitted(looping, limits=wide) for _ in range(20)]
+    server.kill()
+    for one in held:
+        looping.settle(one, ended(one.request_id, wide))
+    server.start()
+    until(lambda: not looping._spool.state().pending_lines, looping)
+    assert sorted(set(journaled(client))) == sorted(one.request_id for one in held)
 
 
 def test_what_is_on_its_way_when_the_worker_ends_is_sent(looping: Settling, client: redis.Redis) -> None:

@@ -4,13 +4,14 @@
 --   the call runs already, whatever may be gone; 1 when dead leases are to be posted; number of limits, for each limit: code,
 --   maximum, 1 when it is enforced.
 -- Returns -1: the counters are gone. 2: settled before. Else signed 64-bit little-endian numbers in one string, as the client
---   makes of each number of a list a value of its own: 1 or 0, admitted or not, and for each limit used, reserved, resets at ms,
---   and 0 or when this call would fit it (ms; -1: never).
+--   makes of each number of a list a value of its own: 0 refused, 1 admitted, 2 admitted with much room left; and for each limit
+--   used, reserved, resets at ms, and 0 or when this call would fit it (ms; -1: never).
 
 local base, id, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local periods = {tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])}
 local limits = tonumber(ARGV[13])
 local first_live = limits + 2
+local MUCH_ROOM = 32 -- further calls like this one, under every limit that refuses
 
 local function amount(code)
   if code == 'm' or code == 'c' then return 1 end
@@ -94,11 +95,16 @@ local values = call('MGET', base .. 's:' .. id, unpack(KEYS, 1, first_live - 1))
 if limits > 0 and not values[2] and ARGV[11] == '0' then return -1 end
 if values[1] == 'settled' then return 2 end
 
-local counters, is_admitted = {}, true
+local counters, is_admitted, has_much_room = {}, true, true
 for i = 1, limits do
   local code, limit = ARGV[11 + 3 * i], tonumber(ARGV[12 + 3 * i])
   local c = counter(code, KEYS[1 + i], values[2 + i], now, periods)
-  if c.used + c.reserved + amount(code) > limit and ARGV[13 + 3 * i] == '1' then is_admitted = false end
+  if ARGV[13 + 3 * i] == '1' then
+    local own = amount(code)
+    local left = limit - c.used - c.reserved - own
+    if left < 0 then is_admitted = false end
+    if left < MUCH_ROOM * own then has_much_room = false end
+  end
   counters[i] = c
 end
 
@@ -119,7 +125,7 @@ elseif call('ZADD', base .. 'leases', 'NX', lease_ends_ms, id) == 1 then
   call('HSET', base .. 'r:' .. id, 'call', ARGV[10])
 end
 
-local reply = {is_admitted and 1 or 0}
+local reply = {is_admitted and (has_much_room and 2 or 1) or 0}
 for i, c in ipairs(counters) do
   local is_asked = not is_admitted and ARGV[13 + 3 * i] == '1'
   local at = 4 * i - 2
