@@ -1,14 +1,14 @@
 """Where things of a tenant live in Redis: in one of 16 partitions, each one hash slot of a Redis Cluster. Pure.
 
-sekisho:{pNN}:alive                                     there while the counters of the partition are whole
-sekisho:{pNN}:counting                                  there while they are being restored: the journal stands still
-sekisho:{pNN}:journal                                   stream: events not yet posted
-sekisho:{pNN}:leases                                    sorted set: request ids by the end of their leases, in ms
-sekisho:{pNN}:r:<request id>                            hash: a reservation
-sekisho:{pNN}:s:<request id>                            text: what was posted of a call, kept for two hours
-sekisho:{pNN}:q:<tenant>:<subject>:<id>:<limit>         a counter: four packed numbers, see lua/counters.lua
-sekisho:{pNN}:q:<tenant>:<subject>:<id>:<limit>:ring    hash: the buckets of a counter with a window
-sekisho:{pNN}:q:<tenant>:<subject>:<id>:live            sorted set: its reservations by the end of their leases
+sekisho:{pNN}:whole                                        there while the counters of the partition are whole
+sekisho:{pNN}:counting                                     there while they are being restored: the journal stands still
+sekisho:{pNN}:journal                                      stream: events not yet posted
+sekisho:{pNN}:leases                                       sorted set: request ids by the end of their leases, in ms
+sekisho:{pNN}:r:<request id>                               hash: a reservation
+sekisho:{pNN}:s:<request id>                               text: what was posted of a call, kept for two hours
+sekisho:{pNN}:q:<tenant>:<subject>:<id>:counters           packed numbers, see lua/counters.lua
+sekisho:{pNN}:q:<tenant>:<subject>:<id>:counters:<code>    hash: the buckets of one with a window
+sekisho:{pNN}:q:<tenant>:<subject>:<id>:live               sorted set: its reservations by the end of their leases
 """
 
 from functools import lru_cache
@@ -42,7 +42,7 @@ def journal_key(number: int) -> str:
 @lru_cache(maxsize=PARTITIONS)
 def alive_key(number: int) -> str:
     """There while the counters of the partition are whole: it is missing when Redis was emptied, and on the first day."""
-    return f"{base(number)}alive"
+    return f"{base(number)}whole"
 
 
 def leases_key(number: int) -> str:
@@ -50,5 +50,5 @@ def leases_key(number: int) -> str:
 
 
 def subject_key(tenant_id: str, subject: str, subject_id: str) -> str:
-    """What the keys of one key's, alias's or tenant's counters begin with; the limit's name or `live` follows."""
+    """What the keys of one key's, alias's or tenant's begin with; `counters` or `live` follows."""
     return f"{base(partition(tenant_id))}q:{tenant_id}:{subject}:{subject_id}:"

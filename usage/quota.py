@@ -4,17 +4,19 @@ The counters live in Redis, all of a tenant in one hash slot (partitions.py); lu
 Time is passed in: Unix seconds of the caller's clock. Every method raises StoreUnavailable when Redis is out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from struct import Struct
+from math import inf
+from operator import itemgetter
+from struct import Struct, pack
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import redis
 
 from usage.events import EndedCall, UsageEvent
-from usage.limits import PERIODIC, QUARTER_MS, Bound, BoundLimit, day_and_month, period
+from usage.limits import PERIODIC, QUARTER_MS, Bound, BoundLimit, Limit, day_and_month, period
 from usage.partitions import PARTITIONS, alive_key, base, journal_key, leases_key, partition, subject_key
 from usage.reservation import (
     NO_STATES,
@@ -37,7 +39,7 @@ LEASE_S: Final = 30.0  # as in lua/counters.lua
 REAP_BATCH: Final = 100
 COUNTING_S: Final = 5.0
 
-# The letters by which the scripts know the limits.
+# The letters by which the scripts know the limits, in the order of their places: lua/counters.lua.
 _CODES: Final = {
     "requests_per_minute": "m",
     "tokens_per_hour": "h",
@@ -46,6 +48,11 @@ _CODES: Final = {
     "concurrent_requests": "c",
     "money_per_month": "$",
 }
+_COUNTED: Final = tuple(name for name in _CODES if name != "concurrent_requests")
+_RESERVED, _USED, _AT, _LAST = range(4)  # of each of these
+_NUMBERS: Final = 4 * len(_COUNTED)
+_PACKED: Final = Struct(f"<{_NUMBERS}q")
+_BUCKETS: Final = 61
 _WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
 
 # reserve.lua's answer, where it is one number; and the first number of all others.
@@ -110,12 +117,11 @@ class Quota:
             raise CountersLost("the counters of the partition are not restored yet")
         if answer == _SETTLED:
             raise ValueError("the call is settled")
-        numbers = places.answer.unpack(answer)
-        states = LimitStates(held, numbers[1::4], numbers[2::4], numbers[3::4], now_ms)
-        if numbers[0] == _REFUSED:
-            return _refusal(states, numbers[4::4], now_ms, asked)
+        came_to, states = places.read(answer, held, now_ms)
+        if came_to == _REFUSED:
+            return _refusal(states, places.moments_ms(answer), now_ms, asked)
         asked.states = states
-        asked.has_much_room = numbers[0] == _MUCH_ROOM
+        asked.has_much_room = came_to == _MUCH_ROOM
         return asked
 
     def settle(self, reservation: Reservation | None, event: EndedCall, *, now_s: float) -> bool:
@@ -205,10 +211,10 @@ class Quota:
     def state(self, tenant_id: str, limits: Sequence[BoundLimit], *, time_zone: str, now_s: float) -> list[LimitState]:
         """How the limits stand. Changes nothing. Raises CountersLost."""
         now_ms = _ms(now_s)
-        numbers = run(self._client, _STATE, _state_run(tenant_id, limits, time_zone, now_ms))
-        if numbers == [-1]:
+        answer = run(self._client, _STATE, _state_run(tenant_id, limits, time_zone, now_ms))
+        if answer == _LOST:
             raise CountersLost("the counters of the partition are not restored yet")
-        return _states(limits, numbers, now_ms)
+        return _states(tenant_id, limits, answer, now_ms)
 
     def states(self, asked: Sequence[tuple[str, Sequence[BoundLimit], str]], *, now_s: float) -> list[list[LimitState] | None]:
         """state() of many (tenant's id, limits, time zone) in one round trip. None where counters are not restored yet."""
@@ -217,8 +223,8 @@ class Quota:
             self._client, _STATE, [_state_run(tenant_id, bound, zone, now_ms) for tenant_id, bound, zone in asked]
         )
         return [
-            None if numbers == [-1] else _states(bound, numbers, now_ms)
-            for (_, bound, _), numbers in zip(asked, answers, strict=True)
+            None if answer == _LOST else _states(tenant_id, bound, answer, now_ms)
+            for (tenant_id, bound, _), answer in zip(asked, answers, strict=True)
         ]
 
     def restore(self, tenant_id: str, counters: Iterable[Counter], *, time_zone: str, now_s: float) -> int:
@@ -234,11 +240,26 @@ class Quota:
         alive = alive_key(partition(tenant_id))
         runs = []
         for (subject, subject_id, name), parts in by_counter.items():
-            key = subject_key(tenant_id, subject, subject_id) + name
-            live = subject_key(tenant_id, subject, subject_id) + "live"
+            its = subject_key(tenant_id, subject, subject_id)
             args: list[Any] = [base(partition(tenant_id)), now_ms, _CODES[name], *_amounts(name, parts, now_ms, time_zone)]
-            runs.append(Run([alive, key, live], args))
+            runs.append(Run([alive, f"{its}counters", f"{its}live"], args))
         return sum(run_all(self._client, _RESTORE, runs))
+
+    def kept(self, partition_number: int, names: Sequence[str]) -> Iterator[tuple[str, BoundLimit]]:
+        """Of the limits of these names, those that have a counter in the partition: tenant's id and limit, its maximum 0.
+
+        Slots have none. Raises RedisError while it is read.
+        """
+        prefix = f"{base(partition_number)}q:"
+        for key in self._client.scan_iter(match=f"{prefix}*:counters", count=1000):
+            packed: Any = self._client.get(key)
+            if packed is None:
+                continue
+            counted_at = _PACKED.unpack(packed)[_AT::4]
+            tenant_id, subject, rest = key.decode()[len(prefix) :].split(":", 2)
+            for name in names:
+                if counted_at[_COUNTED.index(name)]:
+                    yield tenant_id, BoundLimit(subject, rest.removesuffix(":counters"), Limit(name, 0))
 
     def is_alive(self, partition_number: int) -> bool:
         """Are the counters of the partition whole? False on the first day, and after Redis was emptied."""
@@ -285,58 +306,128 @@ def _counting_key(partition_number: int) -> str:
     return f"{base(partition_number)}counting"
 
 
+_Row = tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """What the scripts are told of a call's limits: the same for each call, so put together once.
+    """What the scripts are told of a call's limits, and where their answers have each: the same for each call, so found once.
 
-    reserve: reserve.lua for these limits; answer: how its numbers are packed. holds: one line a counter, code and key, in which
-    the scripts find what a call holds; every subject has its line of slots.
+    reserve: reserve.lua for these limits. holds: one line a subject, in which the scripts find what a call holds: its codes,
+    and what its keys begin with; c, as every subject has its line of slots. answer, moments: how numbers are packed; used,
+    reserved, last: those of the limits, among them; order: of what is told by subject, in that of the limits.
     """
 
     reserve: Prepared
-    answer: Struct
     holds: bytes
+    answer: Struct
+    used: Callable[[_Row], _Row]
+    reserved: Callable[[_Row], _Row]
+    last: tuple[tuple[int, int], ...]  # and the width of the bucket it counts, ms: 0 of a period, whose end it is
+    moments: Struct
+    order: Callable[[_Row], _Row]
+
+    def read(self, answer: bytes, limits: Bound, now_ms: int) -> tuple[int, LimitStates]:
+        """What reserving came to, and how the limits stand."""
+        numbers = self.answer.unpack_from(answer)
+        used = self.used(numbers)
+        return numbers[0], LimitStates(limits, used, self.reserved(numbers), _Resets(self.last, numbers, used, now_ms), now_ms)
+
+    def moments_ms(self, answer: bytes) -> _Row:
+        """When a refused call would fit each limit."""
+        return self.order(self.moments.unpack_from(answer, self.answer.size))
+
+
+class _Resets:
+    """When all that is used of each limit will be gone, Unix ms. Worked out when asked: of most calls, for two of 18."""
+
+    __slots__ = ("_last", "_now_ms", "_numbers", "_used")
+
+    def __init__(self, last: tuple[tuple[int, int], ...], numbers: _Row, used: _Row, now_ms: int) -> None:
+        self._last = last
+        self._numbers = numbers
+        self._used = used
+        self._now_ms = now_ms
+
+    def __getitem__(self, at: int) -> int:
+        place, width_ms = self._last[at]
+        if not width_ms:
+            return self._numbers[place] if place else self._now_ms
+        return (self._numbers[place] + _BUCKETS) * width_ms if self._used[at] else self._now_ms
 
 
 def _places(tenant_id: str, limits: Bound) -> _Places:
-    """Found out once: kept with the limits, as a cache of its own would compare 18 of them where they were read anew."""
-    lives = _subjects(tenant_id, limits)
-    counters = [_counter_key(tenant_id, bound) for bound in limits]
-    lines = [f"c {live}\n" for live in lives]
-    lines += [
-        f"{_CODES[bound.limit.name]} {key}\n"
-        for bound, key in zip(limits, counters, strict=True)
-        if bound.limit.name != "concurrent_requests"
-    ]
+    """Kept with the limits, as a cache of its own would compare 18 of them where they were read anew.
+
+    Raises ValueError for two limits of one name on one subject.
+    """
+    by_subject = _by_subject(limits)
+    names = [subject_key(tenant_id, *subject) for subject in by_subject]
+    lines = [f"{_codes(its).replace('c', '')}c {name}\n" for name, its in zip(names, by_subject.values(), strict=True)]
     number = partition(tenant_id)
-    keys = (alive_key(number), *counters, *lives)
-    reserve = Prepared(_RESERVE, keys, first=(base(number),), own=11, last=_terms(limits))
-    found = limits.kept[tenant_id] = _Places(reserve, Struct(f"<{1 + 4 * len(limits)}q"), "".join(lines).encode())
+    keys = (alive_key(number), *(f"{name}counters" for name in names), *(f"{name}live" for name in names))
+    at = [_place(bound, list(by_subject)) for bound in limits]
+    told = [(*subject, limit.name) for subject, its in by_subject.items() for limit in its]
+    found = _Places(
+        reserve=Prepared(_RESERVE, keys, first=(base(number),), own=11, last=_terms(by_subject)),
+        holds="".join(lines).encode(),
+        answer=Struct(f"<{_FIRST + len(by_subject) * (_NUMBERS + 1)}q"),
+        used=_picked([place + _USED if is_counted else _NONE for place, is_counted in at]),
+        reserved=_picked([place + _RESERVED for place, _ in at]),
+        last=tuple(
+            (place + _LAST, _WIDTHS_MS.get(bound.limit.name, 0)) if is_counted else (0, 0)
+            for (place, is_counted), bound in zip(at, limits, strict=True)
+        ),
+        moments=Struct(f"<{len(limits)}q"),
+        order=_picked([told.index((bound.subject, bound.subject_id, bound.limit.name)) for bound in limits]),
+    )
+    limits.kept[tenant_id] = found
     return found
 
 
-def _terms(limits: Sequence[BoundLimit], *, refuse: bool = True) -> list[str | int]:
-    """For reserve.lua: how many there are, and of each its code, maximum and whether it refuses."""
-    terms: list[str | int] = [len(limits)]
+# In an answer, before the numbers of the subjects: what it came to; what no slot has used.
+_NONE, _FIRST = 1, 2
+
+
+def _place(bound: BoundLimit, subjects: Sequence[tuple[str, str]]) -> tuple[int, bool]:
+    """Where in an answer a limit's numbers begin, and False for slots, of which there is one."""
+    first = _FIRST + subjects.index((bound.subject, bound.subject_id)) * (_NUMBERS + 1)
+    if bound.limit.name == "concurrent_requests":
+        return first + _NUMBERS, False
+    return first + 4 * _COUNTED.index(bound.limit.name), True
+
+
+def _picked(places: Sequence[int]) -> Callable[[_Row], _Row]:
+    """Of a row, what stands at these places."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda row: tuple([row[place] for place in places])
+
+
+def _by_subject(limits: Iterable[BoundLimit]) -> dict[tuple[str, str], list[Limit]]:
+    found: dict[tuple[str, str], list[Limit]] = {}
     for bound in limits:
-        terms += (_CODES[bound.limit.name], bound.limit.max, int(refuse and bound.limit.is_enforced))
-    return terms
+        its = found.setdefault((bound.subject, bound.subject_id), [])
+        if any(limit.name == bound.limit.name for limit in its):
+            raise ValueError(f"{bound.subject} {bound.subject_id} has two limits {bound.limit.name}")
+        its.append(bound.limit)
+    return found
+
+
+def _codes(limits: Iterable[Limit]) -> str:
+    return "".join(_CODES[limit.name] for limit in limits)
+
+
+def _terms(by_subject: dict[tuple[str, str], list[Limit]], *, refuse: bool = True) -> list[str | bytes]:
+    """For reserve.lua: of each subject the codes of its limits, and the maxima of all, infinite where nothing is refused."""
+    limits = [limit for its in by_subject.values() for limit in its]
+    maxima = pack(f"<{len(limits)}d", *(limit.max if refuse and limit.is_enforced else inf for limit in limits))
+    return [*(_codes(its) for its in by_subject.values()), maxima]
 
 
 @lru_cache(maxsize=PARTITIONS)
 def _settle_in(partition_number: int) -> Prepared:
     return Prepared(_SETTLE, (alive_key(partition_number),), first=(base(partition_number),), own=15)
-
-
-def _counter_key(tenant_id: str, bound: BoundLimit) -> str:
-    name = bound.limit.name
-    return subject_key(tenant_id, bound.subject, bound.subject_id) + ("live" if name == "concurrent_requests" else name)
-
-
-def _subjects(tenant_id: str, limits: Sequence[BoundLimit]) -> list[str]:
-    """The `live` sets of everyone whose limits these are."""
-    seen = dict.fromkeys((bound.subject, bound.subject_id) for bound in limits)
-    return [subject_key(tenant_id, *subject) + "live" for subject in seen]
 
 
 def _reserve_again(asked: Reservation, now_ms: int) -> Run:
@@ -349,7 +440,7 @@ def _held_run(asked: Reservation, limits: Bound, now_ms: int) -> Run:
     """To hold a call that runs already: no limit refuses it."""
     places = _places(asked.tenant_id, limits)
     own = _reserve_args(asked, places, now_ms, runs=True)
-    return Run(places.reserve.keys, (*places.reserve.first, *own, *_terms(limits, refuse=False)))
+    return Run(places.reserve.keys, (*places.reserve.first, *own, *_terms(_by_subject(limits), refuse=False)))
 
 
 # The call as Redis keeps it, see read_reservation in lua/posting.lua: a line of what is asked, meta, what it holds.
@@ -392,12 +483,15 @@ def _settle_run(reservation: Reservation | None, event: EndedCall, now_ms: int, 
 
 
 def _state_run(tenant_id: str, limits: Sequence[BoundLimit], time_zone: str, now_ms: int) -> Run:
-    keys = [alive_key(partition(tenant_id)), *(_counter_key(tenant_id, bound) for bound in limits)]
-    return Run(keys, [now_ms, *day_and_month(now_ms // QUARTER_MS, time_zone), *(_CODES[bound.limit.name] for bound in limits)])
+    places = _places(tenant_id, Bound.of(limits))
+    codes = [_codes(its) for its in _by_subject(limits).values()]
+    return Run(places.reserve.keys, [now_ms, *day_and_month(now_ms // QUARTER_MS, time_zone), *codes])
 
 
-def _states(limits: Sequence[BoundLimit], numbers: Sequence[int], now_ms: int) -> list[LimitState]:
-    return list(LimitStates(Bound.of(limits), numbers[0::3], numbers[1::3], numbers[2::3], now_ms))
+def _states(tenant_id: str, limits: Sequence[BoundLimit], answer: bytes, now_ms: int) -> list[LimitState]:
+    bound = Bound.of(limits)
+    _, states = _places(tenant_id, bound).read(answer, bound, now_ms)
+    return list(states)
 
 
 def _renew_run(call: Progress, now_ms: int) -> Run:

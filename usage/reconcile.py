@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -13,10 +13,10 @@ from accounts import audit
 from accounts.models import Tenant
 from usage import posting
 from usage.counters import quota_counters
-from usage.limits import BoundLimit, Limit
+from usage.limits import BoundLimit
 from usage.models import Reconciliation, ReportingZone
 from usage.months import LEDGER
-from usage.partitions import PARTITIONS, base
+from usage.partitions import PARTITIONS
 from usage.quota import CountersLost, Quota
 from usage.retention import MINUTES_KEPT_DAYS
 from usage.rollups import ALL_KEYS, DAY_KEYS, TABLES, zone_named
@@ -151,7 +151,7 @@ def _counter_drifts(now_s: float) -> tuple[int, list[Drift]]:
     zones = {str(pk): name for pk, name in Tenant.objects.values_list("pk", "time_zone")}
     with connect(settings.REDIS_URL, max_connections=2, timeout_s=5) as client:
         quota = Quota(client)
-        for tenant_id, limits in _monthly(client).items():
+        for tenant_id, limits in _monthly(quota).items():
             zone = zones.get(tenant_id)
             if zone is None:
                 continue
@@ -172,15 +172,12 @@ def _counter_drifts(now_s: float) -> tuple[int, list[Drift]]:
     return compared, drifts
 
 
-def _monthly(client: Any) -> dict[str, list[BoundLimit]]:
+def _monthly(quota: Quota) -> dict[str, list[BoundLimit]]:
     """The counters of this month's limits that Redis holds, by tenant; their maxima do not matter here."""
     found: dict[str, list[BoundLimit]] = {}
     for number in range(PARTITIONS):
-        prefix = f"{base(number)}q:"
-        for name in MONTHLY:
-            for key in client.scan_iter(match=f"{prefix}*:{name}", count=1000):
-                tenant_id, subject, subject_id = key.decode()[len(prefix) : -len(name) - 1].split(":", 2)
-                found.setdefault(tenant_id, []).append(BoundLimit(subject, subject_id, Limit(name, 0)))
+        for tenant_id, bound in quota.kept(number, MONTHLY):
+            found.setdefault(tenant_id, []).append(bound)
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Final, NamedTuple, overload
+from typing import Any, Final, NamedTuple, Protocol, overload
 
 import orjson
 
@@ -27,6 +27,12 @@ class LimitState(NamedTuple):
         return max(0, self.bound.limit.max - self.used - self.reserved)
 
 
+class Moments(Protocol):
+    """One a limit, Unix ms."""
+
+    def __getitem__(self, at: int, /) -> float: ...
+
+
 class LimitStates(Sequence[LimitState]):
     """How all limits of a call stand, column by column as the scripts tell it: most calls ask for less than a row of each.
 
@@ -36,7 +42,7 @@ class LimitStates(Sequence[LimitState]):
     __slots__ = ("_now_ms", "_reserved", "_reset_at_ms", "_used", "limits")
 
     def __init__(
-        self, limits: Bound, used: Sequence[int], reserved: Sequence[int], reset_at_ms: Sequence[float], now_ms: float
+        self, limits: Bound, used: Sequence[int], reserved: Sequence[int], reset_at_ms: Moments, now_ms: float
     ) -> None:
         self.limits = limits
         self._used = used

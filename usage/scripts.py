@@ -66,7 +66,7 @@ class Prepared:
         *,
         first: Sequence[str | int] = (),
         own: int,
-        last: Sequence[str | int] = (),
+        last: Sequence[str | bytes | int] = (),
     ) -> None:
         self.script = script
         self.keys = keys

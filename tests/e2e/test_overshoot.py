@@ -127,7 +127,7 @@ def watched(stand: Stand, *limits: BoundLimit) -> Iterator[list[list[tuple[int, 
         for seen, key in itertools.cycle(zip(looks, keys, strict=True)):
             if stop.is_set():
                 return
-            seen.append(tuple(stand.store.eval(WATCH, 2, key + "tokens_per_hour", key + "live", base(partition(tenant_id)))))
+            seen.append(tuple(stand.store.eval(WATCH, 2, key + "counters", key + "live", base(partition(tenant_id)))))
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)

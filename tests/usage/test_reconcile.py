@@ -14,7 +14,7 @@ from tests.usage.made import KEY_ID, OTHER_KEY_ID, event, put_on_journal
 from usage import ledger
 from usage.limits import BoundLimit, Limit
 from usage.models import DayAllKeys, DayKey, DayRollup, HourAllKeys, HourRollup, MinuteAllKeys, MinuteRollup
-from usage.partitions import partition, subject_key
+from usage.partitions import alive_key, partition
 from usage.quota import Counter, Quota
 from usage.reconcile import Drift, reconcile
 
@@ -150,7 +150,7 @@ def test_counters_of_a_tenant_that_is_gone_are_left_alone(valkey: redis.Redis, a
 
 def test_counters_being_restored_are_left_alone(valkey: redis.Redis, acme: Tenant) -> None:
     count(valkey, acme, 5, 5)
-    valkey.delete(f"{subject_key(str(acme.pk), 'tenant', '').partition('q:')[0]}alive")
+    valkey.delete(alive_key(partition(str(acme.pk))))
     assert reconcile(DAY, now_s=NOW_S).drifts == ()
 
 

@@ -19,7 +19,7 @@ from usage.degraded import LocalLimiter
 from usage.events import UsageEvent
 from usage.limits import BoundLimit
 from usage.line import Line
-from usage.partitions import journal_key, leases_key, partition
+from usage.partitions import alive_key, journal_key, leases_key, partition
 from usage.quota import Quota
 from usage.reservation import Progress, Refusal, Reservation, skeleton
 from usage.settling import RESENDING, Settling
@@ -120,7 +120,7 @@ def journaled(client: redis.Redis) -> list[str]:
 
 def age(client: redis.Redis, *reservations: Reservation) -> None:
     """Their leases have run out."""
-    for leases in (leases_key(NUMBER), *client.keys("*:live"), *client.keys("*:concurrent_requests")):
+    for leases in (leases_key(NUMBER), *client.keys("*:live")):
         for one in reservations:
             client.zadd(leases, {one.request_id: (time.time() - 1) * 1000}, xx=True)
 
@@ -279,7 +279,7 @@ def test_who_is_served_on_keeps_to_the_share_and_to_what_redis_knows_until_it_ju
 
 def test_calls_that_end_while_counters_are_restored_are_told_right_after(worker: Settling, client: redis.Redis) -> None:
     call = admitted(worker)
-    client.delete(f"sekisho:{{p{NUMBER:02d}}}:alive")
+    client.delete(alive_key(NUMBER))
     quota = Quota(client)
     quota.begin_counting(NUMBER)
     end(worker, call)

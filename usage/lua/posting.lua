@@ -6,28 +6,24 @@ local JOURNAL_MAX = 312500 -- events of a partition, about 2 GB over all: a boun
 
 -- A call that Redis did not admit has its request counted when it ends: in the second in which it began, if that is still in
 -- the window.
-local function count_request(c, bucket, now)
-  bucket = math.min(bucket, c.at)
-  if bucket <= c.at - BUCKETS then return end
-  local ring = c.key .. ':ring'
-  write(c, 0, now)
-  c.gone = nil
+local function count_request(s, bucket)
+  bucket = math.min(bucket, s.n[PLACES.m + AT])
+  if bucket <= s.n[PLACES.m + AT] - BUCKETS then return end
+  let_go(s, 'm')
+  local ring = s.key .. ':m'
   call('HINCRBY', ring, bucket % BUCKETS, 1)
   call('PEXPIRE', ring, KEPT_MS)
-  c.used, c.last = c.used + 1, max(c.last, bucket)
-  write(c, 0, now)
+  s.n[PLACES.m + USED], s.n[PLACES.m + LAST] = s.n[PLACES.m + USED] + 1, max(s.n[PLACES.m + LAST], bucket)
 end
 
 -- A call that used nothing gives its request back to the second it was taken from, if that is still in the window.
-local function give_back(c, bucket, now)
-  if bucket <= c.at - BUCKETS then return end
-  for _, position in ipairs(c.gone or {}) do
-    if position == bucket % BUCKETS then return end
-  end
-  local ring = c.key .. ':ring'
+local function give_back(s, bucket)
+  if bucket <= s.n[PLACES.m + AT] - BUCKETS then return end
+  let_go(s, 'm')
+  local ring = s.key .. ':m'
   if (tonumber(call('HGET', ring, bucket % BUCKETS)) or 0) < 1 then return end
   call('HINCRBY', ring, bucket % BUCKETS, -1)
-  write(c, -1, now)
+  s.n[PLACES.m + USED] = s.n[PLACES.m + USED] - 1
 end
 
 -- ceil(prompt * its price + completion * its price) in nano, from pico a token. In parts, so that each stays exact.
@@ -37,7 +33,7 @@ local function cost_of(price, prompt, completion)
   return thousands + math.ceil(rest / 1000)
 end
 
--- A reservation; nil when there is none. holds: a line a counter, code and key. prompt: the backend's count where its worker
+-- A reservation; nil when there is none. holds: a line a subject, its codes and what its keys begin with. prompt: the backend's count where its worker
 -- told it, else the bound that was reserved. completion: the last count its worker told.
 local function read_reservation(base, id)
   local values = call('HMGET', base .. 'r:' .. id, 'call', 'prompt', 'completion')
@@ -70,28 +66,32 @@ end
 
 -- Move every counter of `holds`: the reservation out, where there is one, and what is due in. began: in which second, where the
 -- call's request is not counted yet.
-local function count(holds, reservation, due, id, now, periods, uses_nothing, began)
-  local codes, keys = {}, {}
-  for code, key in string.gmatch(holds, '(%S) ([^\n]+)\n') do
-    if code == 'c' then
-      call('ZREM', key, id)
-    elseif code ~= 'm' or uses_nothing and reservation or began then
-      codes[#codes + 1], keys[#keys + 1] = code, key
+local function move(holds, reservation, due, id, now, periods, uses_nothing, began)
+  local moves_requests = began or uses_nothing and reservation
+  local all, keys = {}, {}
+  for codes, subject in string.gmatch(holds, '(%S+) ([^\n]+)\n') do
+    call('ZREM', subject .. 'live', id)
+    if string.find(codes, moves_requests and '[mhdM$]' or '[hdM$]') then
+      all[#all + 1], keys[#keys + 1] = codes, subject .. 'counters'
     end
   end
   if #keys == 0 then return end
+  local tokens, held_tokens, held_cost = due.prompt + due.completion, 0, 0
+  if reservation then held_tokens, held_cost = reservation.tokens, reservation.cost end
   for i, packed in ipairs(call('MGET', unpack(keys))) do
-    local code = codes[i]
-    local c = counter(code, keys[i], packed, now, periods)
-    if code == 'm' and began then
-      count_request(c, began, now)
-    elseif code == 'm' then
-      give_back(c, reservation.bucket, now)
-    else
-      local held = reservation and (code == '$' and reservation.cost or reservation.tokens) or 0
-      c.reserved = max(0, c.reserved - held)
-      write(c, code == '$' and due.cost or due.prompt + due.completion, now)
+    local s = subject_of(keys[i], packed, all[i])
+    for code in string.gmatch(all[i], moves_requests and '[mhdM$]' or '[hdM$]') do
+      local place = bring(s, code, now, periods)
+      if code == 'm' and began then
+        count_request(s, began)
+      elseif code == 'm' then
+        give_back(s, reservation.bucket)
+      else
+        s.n[place + RESERVED] = max(0, s.n[place + RESERVED] - (code == '$' and held_cost or held_tokens))
+        count(s, code, code == '$' and due.cost or tokens)
+      end
     end
+    write(s, now)
   end
 end
 
@@ -102,7 +102,7 @@ local function post(base, id, now, periods, reservation, holds, used, head, is_f
   if not due and not reservation then return nil end
   local is_new = not reservation and part == 0 and not uses_nothing
   local began = is_new and floor(tonumber(string.match(head, '"created_s":([%d.]+)'))) or nil
-  count(holds, reservation, due or {prompt = 0, completion = 0, cost = 0}, id, now, periods, uses_nothing, began)
+  move(holds, reservation, due or {prompt = 0, completion = 0, cost = 0}, id, now, periods, uses_nothing, began)
   if reservation then
     call('ZREM', base .. 'leases', id)
     call('DEL', base .. 'r:' .. id)

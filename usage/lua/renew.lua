@@ -9,7 +9,7 @@ if not asked then return 0 end
 call('HSET', KEYS[1], 'completion', ARGV[4])
 if tonumber(ARGV[5]) >= 0 then call('HSET', KEYS[1], 'prompt', ARGV[5]) end
 call('ZADD', base .. 'leases', 'GT', lease_ends_ms, id)
-for live in string.gmatch(asked, '\nc ([^\n]+)') do
-  call('ZADD', live, 'GT', lease_ends_ms, id)
+for subject in string.gmatch(asked, '\n[%a$]+ ([^\n]+)') do
+  call('ZADD', subject .. 'live', 'GT', lease_ends_ms, id)
 end
 return 1
