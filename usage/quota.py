@@ -4,18 +4,15 @@ The counters live in Redis, all of a tenant in one hash slot (partitions.py); lu
 Time is passed in: Unix seconds of the caller's clock. Every method raises StoreUnavailable when Redis is out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from math import inf
-from operator import itemgetter
-from struct import Struct, pack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 import redis
 
 from usage.events import EndedCall, UsageEvent
+from usage.layout import CODES, WIDTHS_MS, Layout, boundless, counted, layout_of
 from usage.limits import PERIODIC, QUARTER_MS, Bound, BoundLimit, Limit, day_and_month, period
 from usage.partitions import PARTITIONS, alive_key, base, journal_key, leases_key, partition, subject_key
 from usage.reservation import (
@@ -38,22 +35,6 @@ if TYPE_CHECKING:  # it needs gevent's loop, which only the gateway's workers ha
 LEASE_S: Final = 30.0  # as in lua/counters.lua
 REAP_BATCH: Final = 100
 COUNTING_S: Final = 5.0
-
-# The letters by which the scripts know the limits, in the order of their places: lua/counters.lua.
-_CODES: Final = {
-    "requests_per_minute": "m",
-    "tokens_per_hour": "h",
-    "tokens_per_day": "d",
-    "tokens_per_month": "M",
-    "concurrent_requests": "c",
-    "money_per_month": "$",
-}
-_COUNTED: Final = tuple(name for name in _CODES if name != "concurrent_requests")
-_RESERVED, _USED, _AT, _LAST = range(4)  # of each of these
-_NUMBERS: Final = 4 * len(_COUNTED)
-_PACKED: Final = Struct(f"<{_NUMBERS}q")
-_BUCKETS: Final = 61
-_WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
 
 # reserve.lua's answer, where it is one number; and the first number of all others.
 _LOST: Final = -1
@@ -111,15 +92,15 @@ class Quota:
         asked = Reservation(
             request_id, tenant_id, time_zone, held, prompt_tokens, tokens, cost_nano, meta, NO_STATES, now_s + LEASE_S
         )
-        places = held.kept.get(tenant_id) or _places(tenant_id, held)
-        answer = places.reserve.run(self._client, self._line, _reserve_args(asked, places, now_ms, reaps=reaps))
+        layout, script = held.kept.get(tenant_id) or _prepared(tenant_id, held)
+        answer = script.run(self._client, self._line, _reserve_args(asked, layout, now_ms, reaps=reaps))
         if answer == _LOST:
             raise CountersLost("the counters of the partition are not restored yet")
         if answer == _SETTLED:
             raise ValueError("the call is settled")
-        came_to, states = places.read(answer, held, now_ms)
+        came_to, states = layout.read(answer, held, now_ms)
         if came_to == _REFUSED:
-            return _refusal(states, places.moments_ms(answer), now_ms, asked)
+            return _refusal(states, layout.moments_ms(answer), now_ms, asked)
         asked.states = states
         asked.has_much_room = came_to == _MUCH_ROOM
         return asked
@@ -241,7 +222,7 @@ class Quota:
         runs = []
         for (subject, subject_id, name), parts in by_counter.items():
             its = subject_key(tenant_id, subject, subject_id)
-            args: list[Any] = [base(partition(tenant_id)), now_ms, _CODES[name], *_amounts(name, parts, now_ms, time_zone)]
+            args: list[Any] = [base(partition(tenant_id)), now_ms, CODES[name], *_amounts(name, parts, now_ms, time_zone)]
             runs.append(Run([alive, f"{its}counters", f"{its}live"], args))
         return sum(run_all(self._client, _RESTORE, runs))
 
@@ -255,11 +236,9 @@ class Quota:
             packed: Any = self._client.get(key)
             if packed is None:
                 continue
-            counted_at = _PACKED.unpack(packed)[_AT::4]
             tenant_id, subject, rest = key.decode()[len(prefix) :].split(":", 2)
-            for name in names:
-                if counted_at[_COUNTED.index(name)]:
-                    yield tenant_id, BoundLimit(subject, rest.removesuffix(":counters"), Limit(name, 0))
+            for name in counted(packed).intersection(names):
+                yield tenant_id, BoundLimit(subject, rest.removesuffix(":counters"), Limit(name, 0))
 
     def is_alive(self, partition_number: int) -> bool:
         """Are the counters of the partition whole? False on the first day, and after Redis was emptied."""
@@ -306,123 +285,20 @@ def _counting_key(partition_number: int) -> str:
     return f"{base(partition_number)}counting"
 
 
-_Row = tuple[int, ...]
+class _Prepared(NamedTuple):
+    """For one kind of call: its limits' layout, and reserve.lua with what the same limits always tell it."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """What the scripts are told of a call's limits, and where their answers have each: the same for each call, so found once.
-
-    reserve: reserve.lua for these limits. holds: one line a subject, in which the scripts find what a call holds: its codes,
-    and what its keys begin with; c, as every subject has its line of slots. answer, moments: how numbers are packed; used,
-    reserved, last: those of the limits, among them; order: of what is told by subject, in that of the limits.
-    """
-
+    layout: Layout
     reserve: Prepared
-    holds: bytes
-    answer: Struct
-    used: Callable[[_Row], _Row]
-    reserved: Callable[[_Row], _Row]
-    last: tuple[tuple[int, int], ...]  # and the width of the bucket it counts, ms: 0 of a period, whose end it is
-    moments: Struct
-    order: Callable[[_Row], _Row]
-
-    def read(self, answer: bytes, limits: Bound, now_ms: int) -> tuple[int, LimitStates]:
-        """What reserving came to, and how the limits stand."""
-        numbers = self.answer.unpack_from(answer)
-        used = self.used(numbers)
-        return numbers[0], LimitStates(limits, used, self.reserved(numbers), _Resets(self.last, numbers, used, now_ms), now_ms)
-
-    def moments_ms(self, answer: bytes) -> _Row:
-        """When a refused call would fit each limit."""
-        return self.order(self.moments.unpack_from(answer, self.answer.size))
 
 
-class _Resets:
-    """When all that is used of each limit will be gone, Unix ms. Worked out when asked: of most calls, for two of 18."""
-
-    __slots__ = ("_last", "_now_ms", "_numbers", "_used")
-
-    def __init__(self, last: tuple[tuple[int, int], ...], numbers: _Row, used: _Row, now_ms: int) -> None:
-        self._last = last
-        self._numbers = numbers
-        self._used = used
-        self._now_ms = now_ms
-
-    def __getitem__(self, at: int) -> int:
-        place, width_ms = self._last[at]
-        if not width_ms:
-            return self._numbers[place] if place else self._now_ms
-        return (self._numbers[place] + _BUCKETS) * width_ms if self._used[at] else self._now_ms
-
-
-def _places(tenant_id: str, limits: Bound) -> _Places:
-    """Kept with the limits, as a cache of its own would compare 18 of them where they were read anew.
-
-    Raises ValueError for two limits of one name on one subject.
-    """
-    by_subject = _by_subject(limits)
-    names = [subject_key(tenant_id, *subject) for subject in by_subject]
-    lines = [f"{_codes(its).replace('c', '')}c {name}\n" for name, its in zip(names, by_subject.values(), strict=True)]
-    number = partition(tenant_id)
-    keys = (alive_key(number), *(f"{name}counters" for name in names), *(f"{name}live" for name in names))
-    at = [_place(bound, list(by_subject)) for bound in limits]
-    told = [(*subject, limit.name) for subject, its in by_subject.items() for limit in its]
-    found = _Places(
-        reserve=Prepared(_RESERVE, keys, first=(base(number),), own=11, last=_terms(by_subject)),
-        holds="".join(lines).encode(),
-        answer=Struct(f"<{_FIRST + len(by_subject) * (_NUMBERS + 1)}q"),
-        used=_picked([place + _USED if is_counted else _NONE for place, is_counted in at]),
-        reserved=_picked([place + _RESERVED for place, _ in at]),
-        last=tuple(
-            (place + _LAST, _WIDTHS_MS.get(bound.limit.name, 0)) if is_counted else (0, 0)
-            for (place, is_counted), bound in zip(at, limits, strict=True)
-        ),
-        moments=Struct(f"<{len(limits)}q"),
-        order=_picked([told.index((bound.subject, bound.subject_id, bound.limit.name)) for bound in limits]),
-    )
-    limits.kept[tenant_id] = found
+def _prepared(tenant_id: str, limits: Bound) -> _Prepared:
+    """Kept with the limits, as a cache of its own would compare 18 of them where they were read anew. Raises ValueError."""
+    layout = layout_of(tenant_id, limits)
+    last: list[str | bytes] = [*layout.codes, layout.maxima]
+    reserve = Prepared(_RESERVE, layout.keys, first=(base(partition(tenant_id)),), own=11, last=last)
+    found = limits.kept[tenant_id] = _Prepared(layout, reserve)
     return found
-
-
-# In an answer, before the numbers of the subjects: what it came to; what no slot has used.
-_NONE, _FIRST = 1, 2
-
-
-def _place(bound: BoundLimit, subjects: Sequence[tuple[str, str]]) -> tuple[int, bool]:
-    """Where in an answer a limit's numbers begin, and False for slots, of which there is one."""
-    first = _FIRST + subjects.index((bound.subject, bound.subject_id)) * (_NUMBERS + 1)
-    if bound.limit.name == "concurrent_requests":
-        return first + _NUMBERS, False
-    return first + 4 * _COUNTED.index(bound.limit.name), True
-
-
-def _picked(places: Sequence[int]) -> Callable[[_Row], _Row]:
-    """Of a row, what stands at these places."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda row: tuple([row[place] for place in places])
-
-
-def _by_subject(limits: Iterable[BoundLimit]) -> dict[tuple[str, str], list[Limit]]:
-    found: dict[tuple[str, str], list[Limit]] = {}
-    for bound in limits:
-        its = found.setdefault((bound.subject, bound.subject_id), [])
-        if any(limit.name == bound.limit.name for limit in its):
-            raise ValueError(f"{bound.subject} {bound.subject_id} has two limits {bound.limit.name}")
-        its.append(bound.limit)
-    return found
-
-
-def _codes(limits: Iterable[Limit]) -> str:
-    return "".join(_CODES[limit.name] for limit in limits)
-
-
-def _terms(by_subject: dict[tuple[str, str], list[Limit]], *, refuse: bool = True) -> list[str | bytes]:
-    """For reserve.lua: of each subject the codes of its limits, and the maxima of all, infinite where nothing is refused."""
-    limits = [limit for its in by_subject.values() for limit in its]
-    maxima = pack(f"<{len(limits)}d", *(limit.max if refuse and limit.is_enforced else inf for limit in limits))
-    return [*(_codes(its) for its in by_subject.values()), maxima]
 
 
 @lru_cache(maxsize=PARTITIONS)
@@ -438,9 +314,9 @@ def _reserve_again(asked: Reservation, now_ms: int) -> Run:
 
 def _held_run(asked: Reservation, limits: Bound, now_ms: int) -> Run:
     """To hold a call that runs already: no limit refuses it."""
-    places = _places(asked.tenant_id, limits)
-    own = _reserve_args(asked, places, now_ms, runs=True)
-    return Run(places.reserve.keys, (*places.reserve.first, *own, *_terms(_by_subject(limits), refuse=False)))
+    layout = layout_of(asked.tenant_id, limits)
+    own = _reserve_args(asked, layout, now_ms, runs=True)
+    return Run(layout.keys, (base(partition(asked.tenant_id)), *own, *layout.codes, boundless(layout)))
 
 
 # The call as Redis keeps it, see read_reservation in lua/posting.lua: a line of what is asked, meta, what it holds.
@@ -448,10 +324,10 @@ _WRITTEN: Final = b"%d %d %d %d %b\n%b\n%b"
 
 
 def _reserve_args(
-    asked: Reservation, places: _Places, now_ms: int, *, runs: bool = False, reaps: bool = False
+    asked: Reservation, layout: Layout, now_ms: int, *, runs: bool = False, reaps: bool = False
 ) -> tuple[str | bytes | int, ...]:
     """What reserve.lua is told of one call. One without limits has no zone."""
-    tokens, cost_nano, holds = asked.tokens, asked.cost_nano, places.holds
+    tokens, cost_nano, holds = asked.tokens, asked.cost_nano, layout.holds
     zone = asked.time_zone.encode() if holds else b""
     written = _WRITTEN % (tokens, cost_nano, now_ms // 1000, asked.prompt_tokens, zone, asked.meta, holds)
     periods = day_and_month(now_ms // QUARTER_MS, asked.time_zone)
@@ -473,7 +349,7 @@ def _settle_args(
     holds = b""
     if reservation is not None:
         tenant_id, limits = reservation.tenant_id, reservation.limits
-        holds = (limits.kept.get(tenant_id) or _places(tenant_id, limits)).holds
+        holds = (limits.kept.get(tenant_id) or _prepared(tenant_id, limits))[0].holds
     holds_more = int(reservation is None and event.has_limits and not used_nothing)
     return *about, *counted, int(used_nothing), event.uncounted, holds, holds_more
 
@@ -483,14 +359,12 @@ def _settle_run(reservation: Reservation | None, event: EndedCall, now_ms: int, 
 
 
 def _state_run(tenant_id: str, limits: Sequence[BoundLimit], time_zone: str, now_ms: int) -> Run:
-    places = _places(tenant_id, Bound.of(limits))
-    codes = [_codes(its) for its in _by_subject(limits).values()]
-    return Run(places.reserve.keys, [now_ms, *day_and_month(now_ms // QUARTER_MS, time_zone), *codes])
+    layout = layout_of(tenant_id, limits)
+    return Run(layout.keys, [now_ms, *day_and_month(now_ms // QUARTER_MS, time_zone), *layout.codes])
 
 
 def _states(tenant_id: str, limits: Sequence[BoundLimit], answer: bytes, now_ms: int) -> list[LimitState]:
-    bound = Bound.of(limits)
-    _, states = _places(tenant_id, bound).read(answer, bound, now_ms)
+    _, states = layout_of(tenant_id, limits).read(answer, Bound.of(limits), now_ms)
     return list(states)
 
 
@@ -508,7 +382,7 @@ def _amounts(name: str, parts: Sequence[Counter], now_ms: int, time_zone: str) -
         return [int(now_id.replace("-", "")), _ms(ends_s), used]
     amounts: list[int] = []
     for part in parts:
-        amounts += (_ms(part.at_s) // _WIDTHS_MS[name], part.used)
+        amounts += (_ms(part.at_s) // WIDTHS_MS[name], part.used)
     return amounts
 
 

@@ -86,11 +86,6 @@ def test_limits_are_told_in_the_order_they_were_asked_in_whosever_they_are(quota
     assert standing(quota, mixed, NOW_S) == [(300, 0), (0, 0), (300, 0), (300, 0)]
 
 
-def test_two_limits_of_one_name_on_one_subject_are_a_mistake(quota: Quota) -> None:
-    with pytest.raises(ValueError, match="two limits tokens_per_hour"):
-        ask(quota, "one", (limit("tokens_per_hour", 700), limit("tokens_per_hour", 800)))
-
-
 @pytest.mark.parametrize("refuser", range(len(EVERY)))
 def test_a_call_that_one_limit_refuses_is_held_in_none(quota: Quota, valkey: redis.Redis, refuser: int) -> None:
     ask(quota, "one", EVERY)
