@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import orjson
@@ -67,11 +68,7 @@ class GatewayView(APIView):
 
     def perform_authentication(self, request: Request) -> None:
         call = call_of(request)
-        begun = time.perf_counter()
-        try:
-            call.principal = principal_of(request)
-        finally:
-            call.auth_us = us_since(begun)
+        call.principal = identified(call, principal_of, request)
 
     def get_exception_handler(self) -> Any:
         return handle_exception
@@ -94,12 +91,8 @@ class ChatCompletions(GatewayView):
 
     def with_a_key(self, call: Call, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """As DRF's dispatch does it, without its Request, negotiation and throttles: they decide nothing here."""
-        begun = time.perf_counter()
         try:
-            try:
-                call.principal = authenticated(request.META)
-            finally:
-                call.auth_us = us_since(begun)
+            call.principal = identified(call, authenticated, request.META)
             require_scope(call.principal, self)
             return self.answer(call, call.principal, request)
         except Exception as error:  # noqa: BLE001 - the edge of a view, as in DRF's dispatch
@@ -184,6 +177,15 @@ def failed(request: HttpRequest) -> HttpResponseBase:
 
 def json_response(value: Any) -> HttpResponse:
     return HttpResponse(orjson.dumps(value), content_type="application/json")
+
+
+def identified(call: Call, principal_in: Callable[[Any], Principal], asked: Any) -> Principal:
+    """Whose call it is. How long that took to find out is noted, of a refused key too."""
+    begun = time.perf_counter()
+    try:
+        return principal_in(asked)
+    finally:
+        call.auth_us = us_since(begun)
 
 
 def principal_of(request: Request) -> Principal:
