@@ -67,6 +67,53 @@ def test_commands_of_one_turn_share_one_connection(line: Line, server: list[embe
         assert len(client.client_list()) == 2  # and this one's
 
 
+class Heard:
+    """What came of a command that nobody waits for."""
+
+    def __init__(self) -> None:
+        self.replies: list[Any] = []
+        self.errors: list[Exception] = []
+
+    def switch(self, reply: Any) -> None:
+        self.replies.append(reply)
+
+    def throw(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+def test_a_command_is_with_the_server_before_the_loop_has_turned(line: Line, server: list[embedded.Store]) -> None:
+    evaluate(line, ECHO, "connected")
+    heard = Heard()
+    assert line.tell(Run((), ()).packed("EVAL", "return redis.call('SET', 'told', 1)"), heard)
+    with redis.Redis.from_url(server[0].url) as client:
+        assert client.get("told") == b"1"  # the test's own socket, for which gevent's loop need not turn
+    assert heard.replies == []
+    assert evaluate(line, ECHO, "after it") == b"after it"
+    assert heard.replies == [b"OK"]
+
+
+def test_of_what_is_told_many_at_once_each_hears_its_own_reply(line: Line) -> None:
+    evaluate(line, ECHO, "connected")
+    ears = [Heard() for _ in range(300)]
+    texts = [str(number).encode() * (20_000 if number % 7 == 0 else 1) for number in range(300)]
+    for ear, text in zip(ears, texts, strict=True):
+        assert line.tell(Run((), (text,)).packed("EVAL", ECHO), ear)
+    assert evaluate(line, ECHO, "the last") == b"the last"
+    assert [ear.replies for ear in ears] == [[text] for text in texts]
+
+
+def test_nobody_is_told_anything_without_a_connection(server: list[embedded.Store]) -> None:
+    line, heard = Line(connect(server[0].url)), Heard()
+    assert not line.tell(Run((), ("x",)).packed("EVAL", ECHO), heard)
+    assert first_reply(line, "connected") == b"connected"
+    server[0].process.kill()
+    server[0].process.wait()
+    line.tell(Run((), ("x",)).packed("EVAL", ECHO), heard)  # the end of the connection need not be known yet
+    gevent.sleep(0.1)
+    assert heard.replies == []
+    assert not line.tell(Run((), ("x",)).packed("EVAL", ECHO), heard)
+
+
 def test_errors_of_the_server_are_redis_pys_and_end_nothing(line: Line) -> None:
     with pytest.raises(NoScriptError):
         line.ask(Run((), ()).packed("EVALSHA", "0" * 40))
