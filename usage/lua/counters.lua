@@ -3,8 +3,8 @@
 -- A counter is of one limit of one subject. Its code says what it counts and over which time:
 --   m requests per minute   h tokens per hour   d tokens per day   M tokens per month   $ money per month   c slots
 -- All but c are four numbers, each at its place in one string of the subject: reserved, used, at, last. A call may be under
--- limits of six kinds on three subjects: with a string and a table a subject, not a counter, it takes Redis half the time, and
--- the string as it is tells the caller how all of them stand (2026-11).
+-- limits of six kinds on three subjects: with a string and a table a subject, not a counter, reserving takes Redis six tenths of
+-- the time, and the string as it is tells the caller how all of them stand (2026-11).
 --   m, h: a window of 61 buckets (the running one and 60 past ones), so that no minute or hour, wherever it begins, holds
 --     more than the limit. at: the newest bucket seen; last: the newest one used. Each bucket is in the hash <counters>:<code>.
 --   d, M, $: a calendar period. at: the period (20261130, 202611); last: its end in ms.
@@ -21,8 +21,8 @@ local PLACES = {m = 0, h = 4, d = 8, M = 12, ['$'] = 16} -- before a counter's f
 local RESERVED, USED, AT, LAST = 1, 2, 3, 4
 local NUMBERS = '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
 
--- A subject. key: of its counters; packed: what that holds; codes: of its limits that are asked for. All its fields from the start:
--- a table that grows costs as much as all the rest.
+-- A subject. key: of its counters; packed: what that holds; codes: of its limits that are asked for. It has all its fields from
+-- the start: a table that grows later costs more than what is put into it.
 local function subject_of(key, packed, codes)
   return {key = key, codes = codes, slots = 0, gone = false, n = {struct.unpack(NUMBERS, packed or string.rep('\0', 160))}}
 end

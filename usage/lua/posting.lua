@@ -33,8 +33,8 @@ local function cost_of(price, prompt, completion)
   return thousands + math.ceil(rest / 1000)
 end
 
--- A reservation; nil when there is none. holds: a line a subject, its codes and what its keys begin with. prompt: the backend's count where its worker
--- told it, else the bound that was reserved. completion: the last count its worker told.
+-- A reservation; nil when there is none. holds: a line a subject, its codes and what its keys begin with. prompt: the backend's
+-- count where its worker told it, else the bound that was reserved. completion: the last count its worker told.
 local function read_reservation(base, id)
   local values = call('HMGET', base .. 'r:' .. id, 'call', 'prompt', 'completion')
   if not values[1] then return nil end

@@ -15,6 +15,7 @@ from gateway.models import Limit
 from portal.alerts import defaults
 from portal.alerts.models import AlertRule
 from usage import limits
+from usage.partitions import alive_key, partition
 from usage.quota import Quota
 from usage.reservation import Counter
 
@@ -92,22 +93,14 @@ def use(valkey: redis.Redis, acme: Tenant) -> Callable[..., None]:
     """Let a counter of acme's stand at so much."""
 
     def set_to(used: int, *, name: str = "tokens_per_day", at_s: float | None = None) -> None:
-        for key in valkey.scan_iter(f"*{acme.pk}*{name}*"):
-            valkey.delete(key)
-        now_s = time.time()
+        now_s, number = time.time(), partition(str(acme.pk))
         quota = Quota(valkey)
         counter = Counter("tenant", str(acme.pk), name, used, at_s or now_s)
+        valkey.delete(alive_key(number))  # a living counter would be left alone
         quota.restore(str(acme.pk), [counter], time_zone=acme.time_zone, now_s=now_s)
-        number = partition_of(acme)
         quota.mark_alive(number, journal_end=quota.journal_end(number), now_s=now_s)
 
     return set_to
-
-
-def partition_of(tenant: Tenant) -> int:
-    from usage.partitions import partition
-
-    return partition(str(tenant.pk))
 
 
 @pytest.fixture
