@@ -1,4 +1,4 @@
-"""One connection to Redis for all calls of a worker: what many ask in one turn of the loop goes out in one send.
+"""One connection to Redis for all calls of a worker: what they ask in one turn of the loop goes out in one send.
 
 A pooled connection of redis-py costs a call 50 us, two polls and a place in the pool among them; this one 8, and 2 where
 32 calls ask at once (2026-11). Only for a process that runs on gevent, and only for its own thread.
@@ -23,9 +23,6 @@ from usage.store import TIMEOUT_S
 _READ: Final = 1
 _WRITE: Final = 2
 _RECEIVE_BYTES: Final = 1 << 16
-# Where so few wait, whoever asks included, it is sent at once: the loop has little else to do, and what is told of a call's end
-# is with the server before the call's answer is out. Of more the sends are gathered.
-FEW: Final = 3
 BUSY_TIMES: Final = 8  # so many time-outs long a call waits for a server that answers others
 # redis-py's own, so that whoever handles its errors handles ours.
 _error_of: Final[Callable[[str], ResponseError]] = redis.connection.DefaultParser.parse_error
@@ -67,7 +64,7 @@ class Line:
         return reply
 
     def tell(self, packed: bytes, ear: Ear) -> bool:
-        """Send a command in RESP, by the loop's next turn, and wait for nothing. False: there is no connection."""
+        """Send a command in RESP now, as far as the socket takes it, and wait for nothing. False: there is no connection."""
         wire = self._wire
         if wire is None or wire.is_broken:
             return False
@@ -123,24 +120,30 @@ class _Wire:
         if self.is_broken:
             raise Disconnected("the connection has ended")
         waiter = Waiter()
-        self.tell(packed, waiter)
+        self._expect(waiter)
+        if not self._unsent:
+            self._loop.run_callback(self._send)
+        self._unsent.append(packed)
         return waiter.get()
 
     def tell(self, packed: bytes, ear: Ear) -> None:
+        """Nobody waits, so it is not gathered either: with the server before whoever tells it goes on."""
+        self._expect(ear)
+        is_due = bool(self._unsent)
+        self._unsent.append(packed)
+        try:  # noqa: SIM105 - suppress() is three functions more
+            self._send_what_goes()
+        except OSError:  # the loop's turn to send finds out, and tells all who wait
+            pass
+        if self._unsent and not is_due:
+            self._loop.run_callback(self._send)
+
+    def _expect(self, ear: Ear) -> None:
         now_s = time.monotonic()
         if not self._waiting:
             self._heard_s = now_s
             self._clock.start(self._look_at_the_clock)
         self._waiting.append((ear, now_s))
-        is_due = bool(self._unsent)
-        self._unsent.append(packed)
-        if len(self._waiting) <= FEW:
-            try:  # noqa: SIM105 - suppress() is three functions more
-                self._send_what_goes()
-            except OSError:  # the loop's turn to send finds out, and tells all who wait
-                pass
-        if self._unsent and not is_due:
-            self._loop.run_callback(self._send)
 
     def _send_what_goes(self) -> None:
         data = b"".join(self._unsent)

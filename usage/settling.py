@@ -171,8 +171,9 @@ class Settling:
         """Count an ended call and journal its event: now if Redis answers, else as soon as it does. Never raises.
 
         When this returns, the spool on this machine's disk has the event. A call under a limit that may soon refuse waits until
-        Redis has it too, so that whoever calls next finds its slot and its tokens free. Of others nobody can tell: they do not
-        wait for that round trip, and what is on its way when the worker ends stop() sends.
+        Redis has it too, so that whoever calls next finds its slot and its tokens free. The others do not wait for that round
+        trip: Redis has been sent it, and what their clients ask next comes after it. What is on its way when the worker ends,
+        stop() sends again.
         """
         now_s = time.time()
         self._live.pop(event.request_id, None)
