@@ -34,7 +34,6 @@ from tests.gateway.upstream.scripted import (
     chunk,
     nobody_listens,
     sized,
-    until,
 )
 
 
@@ -331,11 +330,17 @@ def test_calls_in_flight_are_counted_by_backend() -> None:
 
 
 def test_cancelling_ends_a_call_that_waits_for_its_head() -> None:
-    client, cancellation = UpstreamClient(), Cancellation()
-    with ScriptedBackend(serve(b"")) as backend:
+    client, cancellation, is_asked = UpstreamClient(), Cancellation(), threading.Event()
+
+    def silent(exchange: Exchange) -> None:
+        assert exchange.request()
+        is_asked.set()
+        exchange.wait_for_close()
+
+    with ScriptedBackend(silent) as backend:
 
         def cancel() -> None:
-            until(lambda: backend.accepted == 1)
+            assert is_asked.wait(PATIENCE_S)
             cancellation.cancel()
 
         with at_the_same_time(cancel), pytest.raises(UpstreamAborted):
