@@ -57,7 +57,7 @@ def test_a_plain_call_goes_through_few_functions_asks_redis_twice_and_waits_once
     counts = counting(chat(stand.secret, HELLO), CALLS)
     assert asked_of(counts, "complete") >= CALLS, "nothing was counted"
     # To hold, and to settle; the count may begin or end within a call of each caller.
-    assert asked_of(counts, "_Wire.tell") == pytest.approx(2 * asked_of(counts, "complete"), abs=4)
+    assert asked_of(counts, "_Wire._expect") == pytest.approx(2 * asked_of(counts, "complete"), abs=4)
     assert asked_of(counts, "Line.ask") == pytest.approx(asked_of(counts, "complete"), abs=4)
     assert [name for name in counts["python"] if any(part in name for part in NOT_ON_THE_WAY)] == []
     # 270 and 310 (2026-11); some of what runs beside the calls is among them, more of it where calls take longer.
