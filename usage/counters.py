@@ -10,11 +10,10 @@ from django.conf import settings
 from django.db import connection
 
 from usage import rollups
-from usage.limits import NAMES, PERIODIC, BoundLimit, period_start_s
+from usage.limits import NAMES, PERIODIC, WINDOW_BUCKETS, BoundLimit, period_start_s
 from usage.reservation import Counter
 from usage.spans import at
 
-WINDOW_BUCKETS: Final = 61  # the running one and 60 past ones: see lua/counters.lua
 _COUNTED: Final = set(NAMES) - {"concurrent_requests"}  # slots are held, never used
 _SETTLED: Final = "created_at + duration_ms * interval '1 ms'"
 

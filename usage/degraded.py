@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from usage.events import EndedCall
-from usage.limits import PERIODIC, TOKEN_NAMES, Bound, BoundLimit, period
+from usage.limits import PERIODIC, TOKEN_NAMES, WIDTHS_S, WINDOW_BUCKETS, Bound, BoundLimit, period
 from usage.reservation import NO_STATES, LimitState, LimitStates, Refusal, Reservation, fits_tokens
 from usage.store import StoreUnavailable
 
-BUCKETS: Final = 61  # the running one and 60 past ones, as in Redis
-WIDTHS_S: Final = {"requests_per_minute": 1, "tokens_per_hour": 60}
 LEASE_S: Final = 30.0
 RETRY_S: Final = 1.0  # where only live calls are in the way: nobody knows when they end
 SEEN_MAX: Final = 50_000  # limits of which the last state is remembered, about 10 MB
@@ -44,7 +42,7 @@ class _Counter:
             if found > self.period_id:
                 self.period_id, self.period_ends_s, self.used = found, ends_s, 0
         elif self.name in WIDTHS_S:
-            oldest = self._index(now_s) - BUCKETS + 1
+            oldest = self._index(now_s) - WINDOW_BUCKETS + 1
             while self.buckets and self.buckets[0][0] < oldest:
                 self.used -= self.buckets.popleft()[1]
 
@@ -73,14 +71,14 @@ class _Counter:
         for index, amount in self.buckets:
             need -= amount
             if need <= 0:
-                return (index + BUCKETS) * WIDTHS_S[self.name] - now_s
+                return (index + WINDOW_BUCKETS) * WIDTHS_S[self.name] - now_s
         return None
 
     def reset_s(self, now_s: float) -> float:
         if self.name in PERIODIC:
             return max(0.0, self.period_ends_s - now_s)
         last = next((index for index, amount in reversed(self.buckets) if amount > 0), None)
-        return 0.0 if last is None else (last + BUCKETS) * WIDTHS_S[self.name] - now_s
+        return 0.0 if last is None else (last + WINDOW_BUCKETS) * WIDTHS_S[self.name] - now_s
 
     def _index(self, now_s: float) -> int:
         index = int(now_s // WIDTHS_S[self.name])
@@ -124,7 +122,7 @@ class LocalLimiter:
             name = state.bound.limit.name
             lasts_s = LEASE_S if name == "concurrent_requests" else state.reset_s
             if name in WIDTHS_S:
-                lasts_s = BUCKETS * WIDTHS_S[name]  # what is reserved will be used later than what is used
+                lasts_s = WINDOW_BUCKETS * WIDTHS_S[name]  # what is reserved will be used later than what is used
             at = _id(reservation.tenant_id, state.bound)
             self._seen[at] = _Seen(state.used + state.reserved, now_s + lasts_s)
             if name == "concurrent_requests":

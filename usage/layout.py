@@ -10,7 +10,7 @@ from operator import itemgetter
 from struct import Struct, pack
 from typing import Final
 
-from usage.limits import Bound, BoundLimit, Limit
+from usage.limits import WIDTHS_S, WINDOW_BUCKETS, Bound, BoundLimit, Limit
 from usage.partitions import alive_key, partition, subject_key
 from usage.reservation import LimitStates
 
@@ -23,8 +23,7 @@ CODES: Final = {
     "concurrent_requests": "c",
     "money_per_month": "$",
 }
-WIDTHS_MS: Final = {"requests_per_minute": 1000, "tokens_per_hour": 60_000}
-_BUCKETS: Final = 61
+WIDTHS_MS: Final = {name: width_s * 1000 for name, width_s in WIDTHS_S.items()}
 _SLOTS: Final = "concurrent_requests"
 _COUNTED: Final = tuple(name for name in CODES if name != _SLOTS)
 _RESERVED, _USED, _AT, _LAST = range(4)  # of each of these, in a subject's string; after it in an answer: how many slots
@@ -83,7 +82,7 @@ class _Resets:
         place, width_ms = self._last[at]
         if not width_ms:
             return self._numbers[place] if place else self._now_ms
-        return (self._numbers[place] + _BUCKETS) * width_ms if self._used[at] else self._now_ms
+        return (self._numbers[place] + WINDOW_BUCKETS) * width_ms if self._used[at] else self._now_ms
 
 
 def layout_of(tenant_id: str, limits: Iterable[BoundLimit]) -> Layout:

@@ -24,6 +24,11 @@ TOKEN_NAMES: Final = frozenset({"tokens_per_hour", "tokens_per_day", "tokens_per
 CLAMPABLE: Final = TOKEN_NAMES | {"money_per_month"}  # those that a shorter output spares
 PERIODIC: Final = frozenset({"tokens_per_day", "tokens_per_month", "money_per_month"})
 
+# What no calendar bounds is counted in buckets of this width: in the running one and 60 past ones, so that no minute or hour,
+# wherever it begins, holds more than the limit. lua/counters.lua does so too.
+WIDTHS_S: Final = {"requests_per_minute": 1, "tokens_per_hour": 60}
+WINDOW_BUCKETS: Final = 61
+
 # The scripts count in Lua's doubles: beyond this they would no longer tell one from the next.
 MAX: Final = 2**53 - 1
 
