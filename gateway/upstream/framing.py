@@ -213,7 +213,7 @@ class ChunkedBody:
                 raise UpstreamGarbage("a trailer without end")
             self.is_complete = not line
             return
-        content = _content_bytes(line.partition(b";")[0].rstrip(b" \t") if b";" in line else line)
+        content = content_bytes(line.partition(b";")[0].rstrip(b" \t") if b";" in line else line)
         if content is None:
             raise UpstreamGarbage("no chunk size")
         self._left = content + 2 if content else 0
@@ -237,12 +237,12 @@ def chunk_bytes(line: bytes) -> int:
 
     Kept, as the events of a stream are of few sizes; so are the sizes below.
     """
-    content = _content_bytes(line.removesuffix(b"\r\n")) if line.endswith(b"\r\n") else None
+    content = content_bytes(line.removesuffix(b"\r\n")) if line.endswith(b"\r\n") else None
     return len(line) + content + 2 if content else -1
 
 
 @lru_cache(maxsize=4096)
-def _content_bytes(digits: bytes) -> int | None:
+def content_bytes(digits: bytes) -> int | None:
     """The size a chunk states; None where that is no number."""
     if not digits or len(digits) > _SIZE_MAX_DIGITS or digits.translate(None, b"0123456789abcdefABCDEF"):
         return None

@@ -64,6 +64,15 @@ class Meter:
         else:
             self._last_by_choice[_choice_of(event)] = event
 
+    def note_contents(self, events: list[bytes]) -> None:
+        """Several such events, in their order."""
+        if self._choices == 1 and len(events) > 1:
+            self._events += len(events)
+            self._before, self._last = events[-2:]
+        else:
+            for event in events:
+                self.note_content(event)
+
     def note_final(self, event: bytes) -> None:
         """The event with the usage of the whole call."""
         self._final = _usage_of(event)

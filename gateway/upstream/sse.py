@@ -25,11 +25,12 @@ DONE: Final = _LAST + BLANK_LINE
 _BLANK_LINE_OR_CRLF: Final = re.compile(rb"\r?\n\r?\n")
 # Keys stand in this order in every event of vLLM; what follows is the first choice. Names with escapes take the parse path.
 _HEAD: Final = re.compile(rb'data: \{"id":"[^"\\]*",("object":"[^"\\]*","created":)(\d+),"model":"[^"\\]*",("choices":\[\{)')
-# And this most often behind it, to the end: one choice that goes on with some text, and perhaps what it used so far. A long
-# text is left to searches, which take a tenth of a pattern's time for each of its bytes (2026-11).
+# And this most often behind it, to the end: one choice that goes on with some text or ends (but is not aborted), and perhaps
+# what it used so far. A long text is left to searches, which take a tenth of a pattern's time for each of its bytes (2026-11).
 _USUAL: Final = re.compile(
     rb'(("index":\d+,"delta":\{"[a-z_]+":"[^"\\\r\n]{0,80}+(?:\\[^\r\n][^"\\\r\n]{0,80}+){0,9}+"\},'
-    rb'"logprobs":null,"finish_reason":null(?:,"token_ids":null)?\}\])(?:,"usage":\{[^{}\r\n]*\})?)\}'
+    rb'"logprobs":null,"finish_reason":(?:null|"(?:stop|length|tool_calls)","stop_reason":(?:null|\d+|"[^"\\\r\n]{0,80}+"))'
+    rb'(?:,"token_ids":null)?\}\])(?:,"usage":\{[^{}\r\n]*\})?)\}'
 )
 # The last event before [DONE], behind its head but for the first choice, which it lacks: what the whole call used.
 _FINAL: Final = re.compile(
@@ -133,6 +134,17 @@ class EventRewriter:
             return None
         usual = _USUAL.fullmatch(read, start + self._head_bytes, end)
         return None if usual is None else usual[self._shown_group]
+
+    def usual(self, events: list[bytes]) -> bytes:
+        """What to send for them, where each is one with content, as `rewrite` takes it; b"" where one may be none."""
+        head, head_bytes, group, match = self._head, self._head_bytes, self._shown_group, _USUAL.fullmatch
+        rests = []
+        for event in events:
+            usual = match(event, head_bytes) if event.startswith(head) else None
+            if usual is None:
+                return b""
+            rests.append(usual[group])
+        return self.shown_head + (USUAL_END + self.shown_head).join(rests) + USUAL_END
 
     def rewrite(self, event: bytes) -> tuple[EventKind, bytes]:
         """What `event` is, and what to send for it, with its blank line: b"" for nothing.

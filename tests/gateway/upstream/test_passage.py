@@ -25,6 +25,7 @@ from tests.gateway.upstream.scripted import LAST_CHUNK, STREAM_HEAD, chunk, cont
 
 DONE = b"data: [DONE]\n\n"
 EVENTS = [content_event(f"word {tokens}", usage=usage(24, tokens)) for tokens in range(6)]
+LAST = content_event("").replace(b'"finish_reason":null', b'"finish_reason":"stop","stop_reason":null')
 LONG_S = 60.0
 
 
@@ -218,19 +219,59 @@ def test_a_read_that_is_one_usual_chunk_is_taken(passage: tuple[Passage, list[by
 
 
 @pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(EVENTS[1:3], id="two"),
+        pytest.param(EVENTS, id="six"),
+        pytest.param([content_event("x" * n, usage=usage(24, n)) for n in (1, 0, 80, 30)], id="of several sizes"),
+        pytest.param([EVENTS[1], LAST], id="and the last of the choice"),
+    ],
+)
+def test_a_read_of_several_usual_chunks_is_taken_as_one(passage: tuple[Passage, list[bytes]], events: list[bytes]) -> None:
+    one, sent = passage
+    assert one.take(b"".join(map(chunk, events))) > time.monotonic()
+    assert sent == [shown(EVENTS[0], *events)[len(shown(EVENTS[0])) :]]
+
+
+def test_what_came_in_one_read_is_metered_as_if_each_had_come_alone() -> None:
+    events = [event.removesuffix(b"\n\n") for event in EVENTS]
+    for choices in (1, 2):
+        meters = [Meter(choices=choices, prompt_estimate_tokens=7) for _ in range(3)]
+        for event in events:
+            meters[0].note_content(event)
+        meters[1].note_contents(events)
+        for at in range(0, len(events), 2):
+            meters[2].note_contents(events[at : at + 2])
+        assert meters[1].usage() == meters[2].usage() == meters[0].usage()
+
+
+def test_a_count_that_falls_within_one_read_is_no_count() -> None:
+    meter = Meter(prompt_estimate_tokens=7)
+    meter.note_contents([content_event("a", usage=usage(24, tokens)).removesuffix(b"\n\n") for tokens in (1, 5, 3)])
+    assert meter.usage() == Usage(7, 0, 2, "estimated")
+
+
+@pytest.mark.parametrize(
     "read",
     [
         pytest.param(b"", id="the end"),
         pytest.param(chunk(EVENTS[1])[:-1], id="no line end"),
         pytest.param(chunk(EVENTS[1])[:-2], id="no end"),
         pytest.param(chunk(EVENTS[1][:-2])[:-2] + b"\n\n\r\n", id="longer than its size"),
-        pytest.param(chunk(EVENTS[1]) + chunk(EVENTS[2]), id="two chunks"),
+        pytest.param(chunk(EVENTS[1]) + chunk(DONE), id="two chunks, the second DONE"),
+        pytest.param(chunk(EVENTS[1]) + chunk(EVENTS[2])[:-1], id="two chunks, the second without a line end"),
+        pytest.param(chunk(EVENTS[1]) + chunk(EVENTS[2])[:40], id="one chunk and a part"),
+        pytest.param(chunk(EVENTS[1]) + b"fff" + chunk(EVENTS[2])[2:], id="two chunks, the second shorter than its size"),
+        pytest.param(chunk(EVENTS[1]) + EVENTS[2] + b"\r\n", id="one chunk, and an event that is none"),
+        pytest.param(chunk(EVENTS[1]) + b"\n\n\r\n", id="one chunk, and a blank line"),
+        pytest.param(chunk(EVENTS[1]) + chunk(EVENTS[2].replace(b'"tiny"', b'"other"')), id="two chunks, another head"),
         pytest.param(chunk(EVENTS[1] + EVENTS[2]), id="two events"),
         pytest.param(chunk(EVENTS[1]) + LAST_CHUNK, id="with the last one"),
         pytest.param(chunk(EVENTS[1][:-1]), id="half a blank line"),
         pytest.param(chunk(EVENTS[1][:-2]), id="no blank line"),
         pytest.param(chunk(DONE), id="DONE"),
-        pytest.param(chunk(content_event("a", finish_reason="stop", usage=usage(24, 6))), id="the last of a choice"),
+        pytest.param(chunk(LAST.replace(b'"stop"', b'"abort"')), id="aborted in the usual form"),
+        pytest.param(chunk(content_event("a", finish_reason="stop", usage=usage(24, 6))), id="ended in another form"),
         pytest.param(chunk(content_event("a", finish_reason="abort", usage=usage(24, 6))), id="aborted"),
         pytest.param(chunk(EVENTS[1].replace(b'"tiny"', b'"other"')), id="another head"),
         pytest.param(EVENTS[1], id="no chunk"),
