@@ -27,6 +27,10 @@ def watch(environ: dict[str, Any], on_gone: Callable[[], None]) -> Callable[[], 
     return _Watch(client, environ.get(READABLE), on_gone).stop
 
 
+def _nobody() -> None:
+    pass
+
+
 class _Watch:
     """Costs nothing but a watcher of the loop until the client says something: a greenlet that waits cost a call 5 % of its
     CPU time (2026-11)."""
@@ -50,6 +54,7 @@ class _Watch:
     def stop(self) -> None:
         """Before the socket is closed. Once more is harmless."""
         self._unwatch()
+        self._on_gone = _nobody  # whose call holds this: a circle would stay, with all the call held, until the collector comes
         if self._follower is not None:
             self._follower.kill(block=False)
 

@@ -36,6 +36,7 @@ def render(error: GatewayError, request: Any) -> HttpResponse:
     """The answer to a Django request that failed with `error`, in its principal's dialect; `both` before the key is known."""
     call = request.call
     call.error = error
+    error.__traceback__ = error.__context__ = None  # their frames hold the call: a circle, left to the collector
     dialect = call.principal.error_dialect if call.principal else "both"
     status = error.detail_status if dialect == "detail" else error.status
     response = HttpResponse(orjson.dumps(body(error, dialect)), status=status, content_type="application/json")

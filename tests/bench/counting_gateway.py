@@ -1,8 +1,10 @@
-"""The gateway's gunicorn configuration as it ships, and beside it how often each function is called, told to a file.
+"""The gateway's gunicorn configuration as it ships, and beside it how often each function is called, and what is left to the
+collector of garbage: told to a file.
 
 SIGUSR2 begins a count, the next one ends it. What is counted is true to one; the time that it takes is not the gateway's.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -34,14 +36,31 @@ def _toggle() -> None:
     if greenlet.gettrace() is None:
         _python.clear()
         _c.clear()
+        gc.collect()
+        gc.disable()
         greenlet.settrace(_switched)  # each greenlet has a profiler of its own
         return
     greenlet.settrace(None)
     sys.setprofile(None)
-    told = {"python": {_place(code): n for code, n in _python.items()}, "c": {_name(f): n for f, n in _c.items()}}
+    told = {
+        "python": {_place(code): n for code, n in _python.items()},
+        "c": {_name(f): n for f, n in _c.items()},
+        "garbage": _garbage(),
+    }
     path = Path(os.environ["SEKISHO_BENCH_FUNCTIONS"])
     path.with_suffix(".part").write_text(json.dumps(told))
     path.with_suffix(".part").rename(path)
+
+
+def _garbage() -> dict[str, int]:
+    """The types of what hangs together in circles, and how many of each."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    gc.set_debug(0)
+    found = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.garbage)
+    gc.garbage.clear()
+    gc.enable()
+    return found
 
 
 def _switched(_event: str, _greenlets: Any) -> None:

@@ -1,4 +1,5 @@
-"""How many functions a plain call and an event of a stream go through: python -m tests.bench.functions [--most N]
+"""How many functions a plain call and an event of a stream go through, and how many objects they leave to the collector of
+garbage: python -m tests.bench.functions [--most N]
 
 Unlike a time, a count is the same on every machine, and however busy it is. One worker, everything on (`stand.py`), a simulated
 vLLM; eight callers at once. What runs beside calls (probes, leases, the watch) is in it, shared out over many calls.
@@ -24,13 +25,13 @@ HELLO: Final[dict[str, Any]] = {"model": "mock", "messages": [{"role": "user", "
 Counts = dict[str, dict[str, int]]
 
 
-def counted(gateway: Gateway, told: Path, request: bytes, calls: int, *, callers: int = CALLERS) -> Counts:
-    """Calls of Python's functions and of C's, each by its place."""
+def counted(gateway: Gateway, told: Path, request: bytes, calls: int, *, callers: int = CALLERS, status: int = 200) -> Counts:
+    """Calls of Python's functions and of C's, each by its place; and garbage, by its type. status: of each answer."""
     [worker] = gateway.workers()
     told.unlink(missing_ok=True)
     os.kill(worker, signal.SIGUSR2)
     answered = call_on(gateway.port, request, connections=callers, seconds=120, calls=calls)
-    if set(answered.statuses) != {200}:
+    if set(answered.statuses) != {status}:
         raise RuntimeError(f"answered {answered.statuses}")
     os.kill(worker, signal.SIGUSR2)
     wait_until(told.exists, "the worker told nothing")
@@ -39,8 +40,10 @@ def counted(gateway: Gateway, told: Path, request: bytes, calls: int, *, callers
 
 
 def show(what: str, counts: Counts, per: float, most: int) -> None:
-    totals = [sum(functions.values()) / per for functions in counts.values()]
-    sys.stdout.write(f"\n{what}: {totals[0]:.1f} of Python, {totals[1]:.1f} of C\n")
+    totals = {kind: sum(places.values()) / per for kind, places in counts.items()}
+    sys.stdout.write(
+        f"\n{what}: {totals['python']:.1f} of Python, {totals['c']:.1f} of C, {totals['garbage']:.1f} left as garbage\n"
+    )
     every = [(n / per, kind, name) for kind, functions in counts.items() for name, n in functions.items()]
     for n, kind, name in sorted(every, reverse=True)[:most]:
         sys.stdout.write(f"{n:9.2f}  {kind:6}  {name}\n")
