@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import orjson
 from uuid_utils import uuid7
 
-from gateway import call_log, metrics
+from gateway import afterwards, call_log, metrics
 from gateway.config.documents import Price
 from gateway.exceptions import ContentBlocked, GatewayError
 from gateway.policy.decisions import Decision
@@ -42,7 +42,7 @@ class Place(Protocol):
 
 
 class Call:
-    """Filled in by each station as the call passes it; `end` writes the log line, the metrics and the usage event.
+    """Filled in by each station as the call passes it; `end` writes the usage event, the log line and the metrics.
 
     `abandon` is called from another greenlet when the client has left, `break_off` when this process has to end: they end
     whatever the call waits for.
@@ -103,7 +103,7 @@ class Call:
         self._places: list[Place] = []
         self._ending = [None]  # whoever takes it out ends the call: that is one, whatever races
         _running.add(self)
-        metrics.counts[metrics.IN_FLIGHT] += 1
+        metrics.counts[metrics.IN_FLIGHT,] += 1
 
     def hold(self, place: Place, abort: Callable[[], None]) -> None:
         """Keep `place` until the call ends. It, and what `abort` ends, is what the call waits for from now on."""
@@ -160,23 +160,28 @@ class Call:
         duration_ms = self.elapsed_ms()
         if self.decisions and any(decision.action == "block" for decision in self.decisions):
             error_code = error_code or ContentBlocked.code
-        metrics.counts[metrics.IN_FLIGHT] -= 1
+        metrics.counts[metrics.IN_FLIGHT,] -= 1
         if self.is_probe:
             return
-        tenant = self.principal.tenant.slug if self.principal else ""
-        metrics.counts[metrics.of(metrics.CALLS, tenant, self.alias, str(status), outcome)] += 1
+        afterwards.do(self._tell, status, outcome, error_code, usage, duration_ms)
+        if self.principal is not None and self.is_metered:
+            self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
+
+    def _tell(self, status: int, outcome: Outcome, error_code: str | None, usage: Usage, duration_ms: int) -> None:
+        """Its line, and its metrics."""
         call_log.note(self._line(status, outcome, error_code, usage, duration_ms))
+        tenant = self.principal.tenant.slug if self.principal else ""
+        metrics.counts[metrics.CALLS, tenant, self.alias, str(status), outcome] += 1
         if self.principal is None or not self.is_metered:
             return
-        metrics.observed[metrics.of(metrics.DURATION, self.alias)].append(duration_ms / 1000)
+        metrics.observed[metrics.DURATION, self.alias].append(duration_ms / 1000)
         if self.first_token_ms is not None:
-            metrics.observed[metrics.of(metrics.FIRST_TOKEN, self.alias)].append(self.first_token_ms / 1000)
-        metrics.counts[metrics.of(metrics.TOKENS, tenant, self.alias, "prompt")] += usage.prompt_tokens
-        metrics.counts[metrics.of(metrics.TOKENS, tenant, self.alias, "cached")] += usage.cached_tokens
-        metrics.counts[metrics.of(metrics.TOKENS, tenant, self.alias, "completion")] += usage.completion_tokens
+            metrics.observed[metrics.FIRST_TOKEN, self.alias].append(self.first_token_ms / 1000)
+        metrics.counts[metrics.TOKENS, tenant, self.alias, "prompt"] += usage.prompt_tokens
+        metrics.counts[metrics.TOKENS, tenant, self.alias, "cached"] += usage.cached_tokens
+        metrics.counts[metrics.TOKENS, tenant, self.alias, "completion"] += usage.completion_tokens
         for decision in self.decisions:
-            metrics.counts[metrics.of(metrics.POLICY_DECISIONS, decision.policy, decision.action)] += 1
-        self.record(self.reservation, self._event(self.principal, status, outcome, error_code, usage, duration_ms))
+            metrics.counts[metrics.POLICY_DECISIONS, decision.policy, decision.action] += 1
 
     def skeleton(self) -> bytes:
         """What is posted should its worker die: its event so far, as usage.reservation.skeleton makes it of a whole one."""

@@ -1,16 +1,58 @@
 """The log of the gateway: one JSON line a call, on standard output. No prompt, no answer, no key text, ever."""
 
 import logging
+import os
+import stat
 import sys
 import time
 import traceback
 from collections.abc import MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, cast
 
 import orjson
 import structlog
+
+
+class _Output:
+    """Standard output, which no call depends on, nor waits for. Lines that it does not take, as its disk is full, or whoever
+    reads them is gone or stands still, are counted, and their number is told once it takes some again."""
+
+    def __init__(self) -> None:
+        self._lost = 0
+        self._rest = b""  # of what it took a part of
+
+    def write(self, line: bytes) -> None:
+        """Whole lines."""
+        if self._lost:
+            line = as_json(None, "error", {"event": "log_lines_lost", "count": self._lost}) + b"\n" + line
+        data = self._rest + line
+        output: Any = sys.stdout.buffer
+        try:
+            taken = getattr(output, "raw", output).write(data) or 0  # None: it would have to wait
+        except OSError:
+            taken = 0
+        if taken <= len(self._rest):
+            self._rest = self._rest[taken:]
+            self._lost += 1
+        else:
+            self._rest = data[taken:]
+            self._lost = 0
+
+    def flush(self) -> None:
+        """Structlog asks for it."""
+
+    def never_wait(self) -> None:
+        """A pipe or a socket whose reader stands still would hold up every call. From now on nobody who writes to it waits."""
+        with suppress(OSError):
+            mode = os.fstat(sys.stdout.fileno()).st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                os.set_blocking(sys.stdout.fileno(), False)
+
+
+_output: Final = _Output()
 
 
 def note(line: dict[str, Any]) -> None:
@@ -18,9 +60,7 @@ def note(line: dict[str, Any]) -> None:
     if sys.stdout is None:  # the process was started with its standard output closed
         return
     line["event"] = "call"
-    lines = sys.stdout.buffer
-    lines.write(as_json(None, "info", line) + b"\n")
-    lines.flush()
+    _output.write(as_json(None, "info", line) + b"\n")
 
 
 def configure() -> None:
@@ -32,9 +72,11 @@ def configure() -> None:
         ],
         logger_factory=structlog.ReturnLoggerFactory()
         if sys.stdout is None
-        else structlog.BytesLoggerFactory(sys.stdout.buffer),
+        else structlog.BytesLoggerFactory(cast("Any", _output)),
         cache_logger_on_first_use=True,
     )
+    if sys.stdout is not None:
+        _output.never_wait()
     # Django's own line about each refusal holds the path, which is the client's text, and of a fault all of the exception.
     logging.getLogger("django.request").disabled = True
 

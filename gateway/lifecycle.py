@@ -2,6 +2,7 @@
 
 import gc
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -10,7 +11,7 @@ import redis
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
-from gateway import call_log, last_used, metrics, presence
+from gateway import afterwards, call_log, last_used, metrics, presence
 from gateway.call import running
 from gateway.config import directory
 from gateway.routing.board import board
@@ -43,6 +44,7 @@ def start() -> None:
     """Called in each worker before its first request: log, configuration, quota and spool, the backends' health."""
     global _health, _settling, _store  # noqa: PLW0603 - the one place that writes them
     call_log.configure()
+    afterwards.begin()
     configuration = directory.start()
     _store = connect(settings.REDIS_URL)
     spool = Spool(settings.SPOOL_FOLDER, max_bytes=settings.SPOOL_MAX_BYTES)
@@ -134,7 +136,9 @@ def stop() -> None:
         _health.stop()
     if _settling is not None:
         _settling.stop()
-    metrics.write()
+    afterwards.catch_up()
+    with suppress(OSError):
+        metrics.write()
 
 
 def note_use(lookup_id: str, now_s: float) -> None:

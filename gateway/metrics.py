@@ -1,11 +1,13 @@
 """Every metric of the gateway, by name. Labels are names of configured things, never anything a client wrote."""
 
+import errno
 import os
 import time
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from prometheus_client.registry import Collector
 class Durations(Histogram):
     """A Histogram of seconds that takes many at once."""
 
-    def observe_all(self, amounts: Sequence[float]) -> None:
+    def observe_all(self, amounts: Collection[float]) -> None:
         self._sum.inc(sum(amounts))
         for at, times in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
             self._buckets[at].inc(times)
@@ -40,7 +42,7 @@ DURATION = Durations(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
 IN_FLIGHT = Gauge("sekisho_calls_in_flight", "Calls being served", multiprocess_mode="livesum")
-QUEUED = Histogram(
+QUEUED = Durations(
     "sekisho_queue_seconds",
     "How long calls waited for a place under a ceiling, those in vain too",
     ["deployment"],
@@ -49,44 +51,64 @@ QUEUED = Histogram(
 ATTEMPTS = Counter("sekisho_upstream_attempts", "Tries of a backend", ["backend", "result"])
 POLICY_DECISIONS = Counter("sekisho_policy_decisions", "What content policies decided", ["policy", "action"])
 EJECTIONS = Counter("sekisho_backend_ejections", "Times that a backend was taken out", ["backend", "reason"])
+FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client: each worker has its files there, and /metrics sums them
 WRITE_S: Final = 0.2
+OBSERVED_MOST: Final = 100_000  # of a series, where none can be written
+SPARE_BYTES: Final = 4 * 1024 * 1024
 _log = structlog.get_logger("gateway")
 _STATES: Final = {"ejected": 0, "trial": 1, "unknown": 2, "healthy": 3}
 
+Series = tuple[Any, ...]  # a metric, and the values of its labels
 
-@lru_cache(maxsize=8192)
-def of(metric: Any, *labels: str) -> Any:
-    """metric.labels(), which checks, locks and looks up anew each time: 2 us, six times a call."""
-    return metric.labels(*labels)
-
-
-# What was counted and observed since write(), by the metric with its labels: a Counter or a Gauge, or a Histogram, as of()
-# gives them. In memory: each inc() of its own writes a file that is shared with the other workers, after a lock and a look at
-# the process' id; eleven a call took 8 % of its CPU time (2026-11).
-counts: Final[defaultdict[Any, float]] = defaultdict(float)
-observed: Final[defaultdict[Any, list[float]]] = defaultdict(list)
+# What was counted and observed since write(). In memory: each inc() of its own writes a file that is shared with the other
+# workers, after a lock and a look at the process' id; eleven a call took 8 % of its CPU time (2026-11).
+counts: Final[defaultdict[Series, float]] = defaultdict(float)
+observed: Final[defaultdict[Series, deque[float]]] = defaultdict(lambda: deque(maxlen=OBSERVED_MOST))
 
 
 def write() -> None:
-    """Have what was counted shown by all workers. Called some times a second, when /metrics is asked, and at the end."""
+    """Have what was counted shown by all workers. Called some times a second, when /metrics is asked, and at the end.
+
+    Raises OSError where there is no room for it: it waits then.
+    """
+    _see_that_there_is_room()
     # Taken out one by one, each before it is written: of a write that fails nobody knows how much of it was counted.
     while counts:
-        metric, amount = counts.popitem()
+        series, amount = counts.popitem()
         if amount:
-            metric.inc(amount)
+            _of(*series).inc(amount)
     while observed:
-        histogram, seen = observed.popitem()
-        histogram.observe_all(seen)
+        series, seen = observed.popitem()
+        _of(*series).observe_all(seen)
+
+
+@lru_cache(maxsize=8192)
+def _of(metric: Any, *labels: str) -> Any:
+    """Kept: labels() checks, locks and looks up anew each time, 2 us."""
+    return metric.labels(*labels) if labels else metric
+
+
+def _see_that_there_is_room() -> None:
+    """The files are mapped into memory: who writes to them on a full disk is killed by a SIGBUS, again after each restart."""
+    if folder := os.environ.get(FOLDER):
+        disk = os.statvfs(folder)
+        if disk.f_bavail * disk.f_frsize < SPARE_BYTES:
+            raise OSError(errno.ENOSPC, "No room for metrics", folder)
 
 
 def keep_writing() -> None:
     """The body of a greenlet."""
+    fails = False
     while True:
         time.sleep(WRITE_S)
         try:
             write()
-        except OSError as error:  # a disk that is full, say: calls go on, and all but what failed is written in a moment
-            _log.error("metrics_not_written", reason=str(error))
+        except OSError as error:  # calls go on, and all but what failed is written in a moment
+            if not fails:
+                _log.error("metrics_not_written", reason=str(error))
+            fails = True
+        else:
+            fails = False
 
 
 class Backends(Collector):
@@ -118,9 +140,10 @@ def show(collector: Collector) -> None:
 
 
 def render() -> bytes:
-    """The text format, summed over all workers when PROMETHEUS_MULTIPROC_DIR is set; others' counts are WRITE_S old at most."""
-    write()
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    """The text format, summed over all workers when FOLDER is set: WRITE_S old at most, older where there is no room."""
+    with suppress(OSError):
+        write()
+    if FOLDER not in os.environ:
         return generate_latest(_PROCESS)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

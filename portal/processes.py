@@ -122,7 +122,6 @@ def gateway(place: Place, *, workers: int) -> Role:
         "SEKISHO_API_BIND": place.bind(place.api_port),
         "SEKISHO_GATEWAY_WORKERS": str(workers),
         "SEKISHO_GRACE_S": str(GRACE_S),
-        "PROMETHEUS_MULTIPROC_DIR": str(place.home / "metrics"),
     }
     command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn/gateway.py"]
     return Role("gateway", command, _environment(place, more), lambda: http_answers(f"{place.api}/readyz"))

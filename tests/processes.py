@@ -130,11 +130,15 @@ def _gunicorn(config: Path, env: Mapping[str, str], log: Path) -> "subprocess.Po
         return subprocess.Popen(command, cwd=PROJECT, env=env, stdout=output, stderr=subprocess.STDOUT)
 
 
+def _end_of(log: Path) -> str:
+    return log.read_text()[-3000:] if log.is_file() else "it writes no log"
+
+
 @contextmanager
 def _until_end(process: "subprocess.Popen[bytes]", probe: str, log: Path) -> Iterator[None]:
     """The block runs once the process answers at `probe`; after it the process ends."""
     try:
-        wait_until(lambda: _answers(probe), lambda: f"the process did not start: {log.read_text()[-3000:]}", process)
+        wait_until(lambda: _answers(probe), lambda: f"the process did not start: {_end_of(log)}", process)
         yield
     finally:
         process.terminate()

@@ -7,14 +7,21 @@ import gc  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from portal.settings import env  # noqa: E402
 
+# Files in memory, where there are such: never on a slow disk, or a full one.
+memory = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 - what is made there is open to this user alone
+
 # Read by prometheus_client when it is imported: one file a worker, summed by /metrics.
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(env.home() / "metrics"))
+has_own_metrics = "PROMETHEUS_MULTIPROC_DIR" not in os.environ and memory is not None
+if has_own_metrics:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="sekisho-metrics-", dir=memory)
+metrics = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(env.home() / "metrics")))
 
 # REST framework loads PostgreSQL's fields, and psycopg with them, where they are to be found: 6 MB that no gateway uses.
 sys.modules.setdefault("django.contrib.postgres", None)  # type: ignore[arg-type]  # None: as if it were not there
@@ -36,7 +43,7 @@ bind = env.text("SEKISHO_API_BIND", "127.0.0.1:8001")
 workers = env.integer("SEKISHO_GATEWAY_WORKERS", 2, low=1, high=256)
 worker_connections = 2000
 backlog = 2048
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the heartbeat file: never on a slow disk
+worker_tmp_dir = str(memory) if memory else None  # the heartbeat's file
 
 # Under gevent this is also the limit on reading a request's head: at 75 s, 1,200 half-sent heads were a total outage.
 keepalive = 5
@@ -59,9 +66,14 @@ proc_name = "sekisho-gateway"
 
 def on_starting(server: Any) -> None:
     """Counts of the last run would be added to this one's."""
-    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    metrics.mkdir(parents=True, exist_ok=True)
+    for file in metrics.glob("*.db"):
+        file.unlink()
+
+
+def on_exit(server: Any) -> None:
+    if has_own_metrics:
+        shutil.rmtree(metrics, ignore_errors=True)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

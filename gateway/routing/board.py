@@ -293,7 +293,7 @@ class Board:
         ejection = eject(known.ejection, by=by, reason=str(reason), text=text, now_s=self.now_s())
         self._end_trial(name, known)
         self._begin(known, ejection)
-        metrics.EJECTIONS.labels(name, ejection.reason).inc()
+        metrics.counts[metrics.EJECTIONS, name, ejection.reason] += 1
         _log.warning("backend_ejected", backend=name, by=by, reason=ejection.reason, text=text, back_off_s=ejection.back_off_s)
         self._hurry()
 

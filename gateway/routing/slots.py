@@ -115,7 +115,7 @@ class LimitedSlot(Slot):
             self._places.give_up(claim)
         waited_s = time.monotonic() - begun_s
         self.queue_ms += round(waited_s * 1000)
-        metrics.QUEUED.labels(self._deployment.name).observe(waited_s)
+        metrics.observed[metrics.QUEUED, self._deployment.name].append(waited_s)
 
 
 class Slots:

@@ -149,7 +149,7 @@ class Attempt:
         elif is_its_fault and ending in _FAILURES:
             board.note_failure(self.backend, _FAILURES[ending])
         board.note_end(self.backend)
-        metrics.counts[metrics.of(metrics.ATTEMPTS, self.backend.name, ending)] += 1
+        metrics.counts[metrics.ATTEMPTS, self.backend.name, ending] += 1
 
 
 def _fault(answer: UpstreamResponse, deadline: float) -> UpstreamError:

@@ -4,20 +4,17 @@ The disk is a tmpfs of 256 kB that only the gateway of the test sees.
 """
 
 import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
 from tests import processes
+from tests.e2e import small_disk
 from tests.e2e.conftest import Stand
 from tests.e2e.test_redis_out import BACK_S, MANY, Served, Server, is_told, posted, served_on
 from usage.store import connect
@@ -30,25 +27,11 @@ FILLED_BYTES = 200 * 1024  # what is left is less than the 64 kB for which the s
 MAX_BYTES = 1024 * 1024  # the least that may be set
 TAGS = {f"tag-{number}": "x" * 512 for number in range(16)}  # a line of the spool is 9 kB then
 BODY = {"max_tokens": 1, "metadata": TAGS}
-MOUNT = 'mount -t tmpfs -o size="$0" tmpfs "$1" && shift && exec "$@"'
 
 
-@dataclass
-class Disk:
-    """A small disk at `folder`, as the processes of the gateway see it."""
-
-    folder: Path
-    gateway: processes.Gateway
-
-    @property
-    def inside(self) -> Path:
-        return Path(f"/proc/{self.gateway.process.pid}/root{self.folder}")
-
-    def fill(self, size: int = FILLED_BYTES) -> None:
-        (self.inside / "filler").write_bytes(bytes(size))
-
-    def make_room(self) -> None:
-        (self.inside / "filler").unlink()
+class Disk(small_disk.Disk):
+    def fill(self, size: int | None = FILLED_BYTES) -> None:
+        super().fill(size)
 
     def lines(self) -> int:
         """Ended calls on the disk."""
@@ -80,22 +63,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest
     """For tests that ask for the small disk, processes are started in a namespace of their own that has it mounted."""
     if "disk" not in request.fixturenames:
         return {"SEKISHO_SPOOL_MAX_BYTES": str(MAX_BYTES)}
-    folder, python = tmp_path / "disk", tmp_path / "python"
-    folder.mkdir()
-    start = [*unshare(folder), "sh", "-c", MOUNT, str(DISK_BYTES), str(folder), sys.executable]
-    python.write_text(f'#!/bin/sh\nexec {shlex.join(start)} "$@"\n')
-    python.chmod(0o755)
-    monkeypatch.setattr(processes, "sys", SimpleNamespace(executable=str(python)))
+    folder = tmp_path / "disk"
+    small_disk.mount(folder, DISK_BYTES, tmp_path=tmp_path, monkeypatch=monkeypatch)
     return {"SEKISHO_SPOOL_FOLDER": str(folder)}
-
-
-def unshare(folder: Path) -> list[str]:
-    """How this user may mount something that only a process and its children see."""
-    for command in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        trial = [*command, "sh", "-c", MOUNT, str(DISK_BYTES), str(folder), "true"]
-        if subprocess.run(trial, check=False, capture_output=True).returncode == 0:
-            return command
-    pytest.skip("neither this user nor a user namespace of it may mount a small disk here")
 
 
 @pytest.fixture

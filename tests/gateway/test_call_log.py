@@ -1,15 +1,20 @@
 """The lines that the gateway writes: their time, and where there is nowhere to write them."""
 
+import errno
+import io
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
 
-from gateway.call_log import as_json
+from gateway.call_log import as_json, note
 
 NOW_NS = 1_795_315_199_999_999_999  # a microsecond before a minute begins, and its last nanosecond
 
@@ -51,6 +56,46 @@ def test_process_without_a_standard_output_writes_no_lines_and_lives() -> None:
         ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, USE], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "done")
+
+
+class Output(io.RawIOBase):
+    """Takes so many bytes more, and then no more: as a disk does, or a pipe."""
+
+    def __init__(self, *, waits: bool) -> None:
+        self.room = 0
+        self.taken = b""
+        self._waits = waits
+
+    def write(self, data: Any) -> int | None:
+        part = bytes(data)[: self.room]
+        if not part:
+            if self._waits:
+                return None
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= len(part)
+        self.taken += part
+        return len(part)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["full disk", "pipe that nobody reads"])
+@pytest.mark.parametrize("length", [0, 1000, 10_000])
+def test_lines_that_are_not_taken_are_counted_and_told_of_once_some_are(
+    length: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, room = Output(waits=waits), random.Random(length)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=output))
+    for number in range(1000):
+        output.room = 1_000_000 if number % 100 < 50 else room.randint(0, 200 + length)
+        note({"number": number, "text": "x" * length})
+    output.room = 1_000_000
+    note({"number": 1000})
+    lines = [orjson.loads(line) for line in output.taken.splitlines()]
+    numbers = [line["number"] for line in lines if line["event"] == "call"]
+    lost = sum(line["count"] for line in lines if line["event"] == "log_lines_lost")
+    assert numbers == sorted(set(numbers))
+    assert {number for number in range(1000) if 0 < number % 100 < 50} <= set(numbers)
+    assert len(numbers) + lost == 1001
+    assert lost > 100
 
 
 def time_of_a_line() -> str:

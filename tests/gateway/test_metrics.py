@@ -42,9 +42,9 @@ def test_many_durations_at_once_are_what_they_are_one_by_one() -> None:
 
 def test_what_was_counted_is_shown_once() -> None:
     before = shown('sekisho_tokens_total{alias="of-this-test",kind="prompt",tenant="acme"}')
-    metrics.counts[metrics.of(metrics.TOKENS, "acme", "of-this-test", "prompt")] += 20
-    metrics.counts[metrics.of(metrics.TOKENS, "acme", "of-this-test", "prompt")] += 3
-    metrics.observed[metrics.of(metrics.DURATION, "of-this-test")].append(0.2)
+    metrics.counts[metrics.TOKENS, "acme", "of-this-test", "prompt"] += 20
+    metrics.counts[metrics.TOKENS, "acme", "of-this-test", "prompt"] += 3
+    metrics.observed[metrics.DURATION, "of-this-test"].append(0.2)
     for _ in range(2):
         assert shown('sekisho_tokens_total{alias="of-this-test",kind="prompt",tenant="acme"}') == before + 23
         assert shown('sekisho_call_seconds_count{alias="of-this-test"}') == 1
@@ -55,10 +55,10 @@ def test_write_that_fails_loses_no_more_than_what_it_wrote(monkeypatch: pytest.M
     aliases = ("first", "second", "third")
     before = shown_of(aliases)
     for alias in aliases:
-        metrics.counts[metrics.of(metrics.TOKENS, "acme", alias, "prompt")] += 5
-        metrics.observed[metrics.of(metrics.DURATION, alias)].append(0.2)
+        metrics.counts[metrics.TOKENS, "acme", alias, "prompt"] += 5
+        metrics.observed[metrics.DURATION, alias].append(0.2)
     for alias, name in (("second", "inc"), ("first", "observe_all")):
-        metric = metrics.of(metrics.TOKENS, "acme", alias, "prompt") if name == "inc" else metrics.of(metrics.DURATION, alias)
+        metric = metrics.TOKENS.labels("acme", alias, "prompt") if name == "inc" else metrics.DURATION.labels(alias)
         with monkeypatch.context() as patched:
             patched.setattr(metric, name, full_disk)
             with pytest.raises(OSError, match="No space"):
