@@ -10,6 +10,8 @@ from typing import Any, Final
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from gateway.exceptions import ClientLeft
+
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 View = Callable[[HttpRequest], HttpResponseBase]
 
@@ -58,6 +60,8 @@ def with_hot_path(others: WsgiApplication, chat_completions: View) -> WsgiApplic
         if environ["PATH_INFO"] not in PATHS:
             return others(environ, start_response)
         response: Any = chat_completions(DirectRequest(environ))
+        if response.status_code == ClientLeft.status:
+            raise BrokenPipeError  # nobody is there to be answered: the server ends the connection
         start_response(_STATUS_LINES[response.status_code], list(response.headers.items()))
         return response  # type: ignore[no-any-return]  # iterable, and closed by the server
 

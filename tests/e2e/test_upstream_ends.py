@@ -62,12 +62,16 @@ def test_a_client_that_leaves_a_stream_ends_it_upstream_and_is_metered_so_far(st
     client.close()
 
 
+@pytest.mark.parametrize("way", ["close", "half-close"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_before_the_first_byte_ends_the_call(stand: Stand, stream: bool) -> None:
+def test_a_client_that_leaves_before_the_first_byte_ends_the_call(stand: Stand, stream: bool, way: str) -> None:
     stand.vllm.knobs(first_token_ms=30_000)
     before = len(stand.events_of_acme())
     client = raw_stream(stand, {"stream": stream, "max_tokens": 100})
     stand.until(lambda: stand.running() == 1, "the call did not arrive")
+    if way == "half-close":
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(65536) == b"", "nobody is told anything"
     client.close()
     stand.until(lambda: stand.running() == 0, "the generation goes on")
     stand.until(lambda: len(stand.events_of_acme()) == before + 1, "no usage event")
@@ -77,6 +81,8 @@ def test_a_client_that_leaves_before_the_first_byte_ends_the_call(stand: Stand, 
         assert (event.completion_tokens, event.usage_source in ("none", "estimated")) == (0, True)
     else:  # the pace of earlier calls tells what it had probably generated
         assert (event.completion_tokens <= 100, event.usage_source) == (True, "estimated")
+    stand.until(lambda: any(event.request_id in line for line in stand.gateway.lines()), "it has no line in the log")
+    assert not any("unexpected" in line for line in stand.gateway.lines())
 
 
 def test_a_client_that_leaves_a_pipelined_request_behind_is_seen_to_leave(stand: Stand) -> None:
