@@ -59,5 +59,8 @@ def _texts(content: Any) -> Iterator[str]:
         yield content
     elif isinstance(content, list):
         for part in content:
+            if isinstance(part, str):
+                yield part
+                continue
             yield from (value for value in part.values() if isinstance(value, str))
             yield from (text for value in part.values() if isinstance(value, dict) for text in _texts([value]))

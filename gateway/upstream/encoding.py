@@ -74,7 +74,7 @@ def facts_of(messages: list[dict[str, Any]]) -> dict[str, int]:
         content = message.get("content")
         if isinstance(content, list):
             for part in content:
-                if part.get("type") not in ("text", "refusal", "thinking"):
+                if type(part) is dict and part.get("type") not in ("text", "refusal", "thinking"):
                     media += 1
                     media_bytes += len(orjson.dumps(part))
     return {"messages": len(messages), "media": media, "media_bytes": media_bytes}

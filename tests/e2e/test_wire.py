@@ -10,8 +10,8 @@ import requests
 
 from accounts import issuing
 from accounts.models import Tenant
-from gateway.models import ModelAlias
-from tests.e2e.conftest import BY, CHAT, Stand, on_both_loops
+from gateway.models import Backend, Limit, ModelAlias, PoolMember
+from tests.e2e.conftest import BY, CHAT, Stand, await_configuration, on_both_loops, publish
 
 pytestmark = on_both_loops
 
@@ -86,6 +86,21 @@ def test_n_choices_stream_interleaved_and_are_metered_in_sum(stand: Stand) -> No
     chunks = [json.loads(event.removeprefix(b"data: ")) for event in events(response)[:-1]]
     assert {choice["index"] for chunk in chunks for choice in chunk["choices"]} == {0, 1, 2}
     assert stand.event(response.headers["x-request-id"]).completion_tokens == 21
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_bare_texts_stand_among_the_parts_of_a_content(stand: Stand, role: str) -> None:
+    """As vLLM takes them; also where limits want the prompt's measure and several backends the road to a warm cache."""
+    second = Backend.objects.create(name="gpu-2", url=stand.vllm.url)
+    PoolMember.objects.create(deployment=stand.deployment, backend=second)
+    Limit.objects.create(tenant=stand.acme, name="tokens_per_day", max=1_000_000)
+    publish()
+    await_configuration(stand)
+    message = {"role": role, "content": ["Hello", {"type": "text", "text": "there"}], "tool_call_id": "call_1"}
+    for stream in (False, True):
+        response = stand.post({"messages": [{"role": "user", "content": "Hi"}, message], "stream": stream})
+        assert response.status_code == 200, response.text
+        assert stand.vllm.requests()[-1]["body"]["messages"][-1]["content"] == message["content"]
 
 
 def test_max_tokens_is_capped_by_the_alias(stand: Stand) -> None:
