@@ -14,6 +14,7 @@ from gateway.upstream.client import Cancellation, UpstreamClient, UpstreamRespon
 from gateway.upstream.errors import (
     EngineDead,
     UpstreamAborted,
+    UpstreamErred,
     UpstreamError,
     UpstreamFailed,
     UpstreamFull,
@@ -59,17 +60,25 @@ class Attempt:
     """Made when the backend is chosen; must be ended, once or more.
 
     tried: names of the backends that its call has tried so far, this one included. streams: is it a stream that is asked for?
+    suspects: of the same call, whose failure may have been the request's: once another answers it, it was theirs.
     is_left: leave() was called.
     first_token_deadline: monotonic seconds. stall_max_s: the longest silence once the answer has begun.
     """
 
     __slots__ = (
-        "_answer", "_cancellation", "_has_ended", "_queued", "_started", "_streams", "backend", "deployment",
+        "_answer", "_cancellation", "_has_ended", "_queued", "_started", "_streams", "_suspects", "backend", "deployment",
         "first_token_deadline", "is_left", "stall_max_s", "tried",
     )  # fmt: skip
 
     def __init__(
-        self, deployment: Deployment, backend: Backend, tried: frozenset[str], cancellation: Cancellation, *, streams: bool
+        self,
+        deployment: Deployment,
+        backend: Backend,
+        tried: frozenset[str],
+        cancellation: Cancellation,
+        *,
+        streams: bool,
+        suspects: "list[Attempt]",
     ) -> None:
         self.deployment = deployment
         self.backend = backend
@@ -83,6 +92,7 @@ class Attempt:
         self.first_token_deadline = self._started + (_FIRST_TOKEN_MAX_S if first_s is None else first_s)
         self.stall_max_s = _STALL_MAX_S if stall_s is None else stall_s
         self._streams = streams
+        self._suspects = suspects
         self._queued = expectations.queued(board.view(backend), self._started) if streams else 0.0  # for its first token
         board.note_start(backend)
         waiting.add(self)
@@ -125,6 +135,8 @@ class Attempt:
         waiting.discard(self)
         elapsed_s = self.elapsed_s()
         board.note_success(self.backend, first_token_s=elapsed_s)
+        if self._suspects:
+            self._blame_suspects()
         expectations.note_first_token(self.backend.name, queued=self._queued, first_token_s=elapsed_s)
 
     def leave(self) -> None:
@@ -133,10 +145,19 @@ class Attempt:
         waiting.discard(self)
         self._cancellation.give_up()
 
+    def blame(self) -> None:
+        """That it failed was its backend's fault, and not the request's."""
+        board.note_failure(self.backend, Failure.STATUS_5XX)
+
+    def _blame_suspects(self) -> None:
+        """The request was answered here."""
+        while self._suspects:
+            self._suspects.pop().blame()
+
     def end(self, ending: str, *, is_its_fault: bool = True) -> None:
         """How it ended: completed, client_left, refused_request, wrong_usage, or an `ending` of errors.py.
 
-        is_its_fault: False where the call's own limits, or what the board knows already, ended it.
+        is_its_fault: False where the call's own limits, or what the board knows already, ended it, or where it is yet in doubt.
         """
         if self._has_ended:
             return
@@ -146,6 +167,8 @@ class Attempt:
             self._answer.close(reuse=False)
         if ending in _ANSWERS:
             board.note_success(self.backend, first_token_s=None)
+            if self._suspects and ending != "refused_request":
+                self._blame_suspects()
         elif is_its_fault and ending in _FAILURES:
             board.note_failure(self.backend, _FAILURES[ending])
         board.note_end(self.backend)
@@ -168,4 +191,6 @@ def _fault(answer: UpstreamResponse, deadline: float) -> UpstreamError:
         return UpstreamFull()
     if answer.status == 500 and any(words in body for words in _ENGINE_DEAD):
         return EngineDead()
-    return UpstreamFailed() if answer.status >= 500 else UpstreamUnwilling()
+    if answer.status == 500:
+        return UpstreamErred()
+    return UpstreamFailed() if answer.status > 500 else UpstreamUnwilling()

@@ -15,6 +15,8 @@ from gateway.config.documents import Deployment, Tenant
 # Usage is asked for always, running too: a stream that ends early is metered by the last count it brought.
 _STREAMED = {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
+_CONSTRAINTS = frozenset({"response_format", "structured_outputs", "tools"})
+
 
 def encode(fields: dict[str, Any], request: ChatRequest, deployment: Deployment, tenant: Tenant) -> bytes:
     """JSON for /v1/chat/completions of vLLM. fields: as for_alias made them."""
@@ -65,6 +67,11 @@ def end_user_label(tenant: Tenant, user: str) -> str:
 def _label(purpose: str, tenant_id: str, text: str) -> str:
     message = b"\0".join(part.encode() for part in (purpose, tenant_id, text))
     return urlsafe_b64encode(hmac.new(settings.SALT_KEY.encode(), message, sha256).digest()).rstrip(b"=").decode()
+
+
+def is_constrained(fields: dict[str, Any]) -> bool:
+    """Does it bind the form of its answer? vLLM compiles that for it alone, and answers 500 to what it stumbles over."""
+    return not _CONSTRAINTS.isdisjoint(fields)
 
 
 def facts_of(messages: list[dict[str, Any]]) -> dict[str, int]:

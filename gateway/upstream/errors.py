@@ -13,6 +13,9 @@ class UpstreamError(Exception):
     """A backend did not answer as it should have."""
 
     ending: ClassVar[str] = "garbage"
+    # Does it say no more than that something went wrong? It may be the request then: vLLM answers 500 to some schemas, regexes
+    # and arguments of tools. Only another backend's answer tells whose fault it is.
+    is_ambiguous: ClassVar[bool] = False
 
 
 class UpstreamRefused(UpstreamError):
@@ -73,6 +76,12 @@ class UpstreamFailed(UpstreamError):
     ending = "status_5xx"
 
 
+class UpstreamErred(UpstreamFailed):
+    """Status 500, and no word that its engine is gone."""
+
+    is_ambiguous = True
+
+
 class UpstreamUnwilling(UpstreamError):
     """A status that says nothing of the request, and nothing good of the set-up: 401, 404, a redirect."""
 
@@ -91,6 +100,7 @@ class UpstreamReported(UpstreamError):
     """An error event inside a stream. refusal: what it means where it blames the request, in our own words; else None."""
 
     ending = "error_event"
+    is_ambiguous = True
 
     def __init__(self, refusal: GatewayError | None = None) -> None:
         super().__init__("an error event" if refusal is None else "an error event that blames the request")
@@ -101,6 +111,7 @@ class ErrorBody(UpstreamReported):
     """Status 200, and an error for an answer."""
 
     ending = "error_body"
+    is_ambiguous = False
 
 
 class GenerationAborted(UpstreamError):

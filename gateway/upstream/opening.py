@@ -44,7 +44,7 @@ T = TypeVar("T")
 class Asked:
     """What is asked, wherever it is answered. tokens: what it may use in all. max_tokens: of one choice; None: not said.
 
-    reach: of the road. body_for: the request as a deployment gets it.
+    reach: of the road. body_for: the request as a deployment gets it. is_constrained: is the form of its answer bound?
     """
 
     road: Road
@@ -53,6 +53,7 @@ class Asked:
     tokens: int
     max_tokens: int | None
     streams: bool
+    is_constrained: bool
     body_for: Callable[[Deployment], bytes] = field(repr=False)
 
     def fits(self, deployment: Deployment) -> bool:
@@ -157,22 +158,27 @@ def _attempts_at(call: Call, deployment: Deployment, asked: Asked) -> Generator[
     call.hold(slot, cancellation.cancel)
     tried: frozenset[str] = frozenset()
     failures: list[UpstreamError] = []
+    suspects: list[Attempt] = []
     attempt: Attempt | None = None
     try:
         for backend in islice(ranked(deployment, asked.facts, board, slot), MAX_TRIES):
             if attempt is not None and not attempt.is_left and not budget.take(monotonic()):
                 break
             tried |= {backend.name}
-            attempt = Attempt(deployment, backend, tried, cancellation, streams=asked.streams)
+            attempt = Attempt(deployment, backend, tried, cancellation, streams=asked.streams, suspects=suspects)
             try:
                 _open(call, attempt, asked)
                 yield attempt
             except UpstreamError as error:
                 failures.append(_failure(call, attempt, error))
+                if failures[-1].is_ambiguous:
+                    suspects.append(attempt)
     except GatewayError as error:
         slot.release()
         return _departure(call) if isinstance(error, ClientLeft) else error
     slot.release()
+    if len(suspects) == 1 and not asked.is_constrained:  # there was nobody else to ask, or nobody else could say
+        suspects[0].blame()
     return _gateway_error(call, failures)
 
 
@@ -204,7 +210,7 @@ def _failure(call: Call, attempt: Attempt, error: UpstreamError) -> UpstreamErro
     elif monotonic() >= call.deadline:
         attempt.end("timeout", is_its_fault=False)
         raise UpstreamTimeout(call.alias)  # the time was the call's, not the backend's: none is left
-    attempt.end(error.ending)
+    attempt.end(error.ending, is_its_fault=not error.is_ambiguous)
     return error
 
 

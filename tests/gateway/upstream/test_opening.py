@@ -20,7 +20,7 @@ from gateway.exceptions import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from gateway.routing.board import board
+from gateway.routing.board import STRIKES, board
 from gateway.routing.choice import Facts
 from gateway.routing.road import Road
 from gateway.upstream import attempt as attempt_module
@@ -50,6 +50,7 @@ BLAMES_REQUEST = (
 )
 TOO_LONG = b'{"error": {"message": "This model\'s maximum context length is 8192 tokens. However ...", "code": 400}}'
 BLAMES_ITSELF = b'{"error": {"message": "EngineCore encountered an issue.", "code": 500}}'
+FAILS = b'{"error": {"message": "Internal server error", "type": "InternalServerError", "param": null, "code": 500}}'
 EVENT = b'{"id":"x","choices":[{"index":0}]}'
 ANSWER = b'{"id":"x","choices":[{"index":0,"finish_reason":"stop"}]}'
 
@@ -116,9 +117,11 @@ class Stand:
         self.backends: dict[str, list[ScriptedBackend]] = {}
         self.bodies: list[str] = []
 
-    def deployment(self, name: str, *scripts: Script | None, **terms: object) -> Deployment:
-        """script None: nobody listens."""
-        served = [self._stack.enter_context(ScriptedBackend(script)) for script in scripts if script is not None]
+    def deployment(self, name: str, *scripts: Script | None, connections: int = 1, **terms: object) -> Deployment:
+        """script None: nobody listens. connections: so many are served, each by its script; then nobody listens any more."""
+        served = [
+            self._stack.enter_context(ScriptedBackend(*[script] * connections)) for script in scripts if script is not None
+        ]
         rest = iter(served)
         members = tuple(
             PoolMember(self._backend(next(rest) if script is not None else None), 100 - 10 * index)
@@ -141,11 +144,12 @@ class Stand:
         receive: Callable[[Attempt, Answers], bytes] = first_event,
         call: Call | None = None,
         prompt_tokens: int = 10,
+        is_constrained: bool = False,
     ) -> tuple[Call, bytes | GatewayError]:
         call = call or Call(client_request_id=None, max_s=PATIENCE_S, record=lambda *_: None)
         road = Road(Platform(self.deployments), alias or Alias("general", "main", 0), self.deployments[name])
         facts = Facts(tenant_id="t", request_id=call.request_id, prompt_tokens=prompt_tokens)
-        asked = Asked(road, road.reach(), facts, 100, None, receive is first_event, self._body_for)
+        asked = Asked(road, road.reach(), facts, 100, None, receive is first_event, is_constrained, self._body_for)
         try:
             answer: bytes | GatewayError = first_answer(call, asked, receive=receive)
         except GatewayError as error:
@@ -212,6 +216,46 @@ def test_a_backend_that_fails_is_not_the_last_to_be_asked(stand: Stand, script: 
     assert b"general" in event
     assert call.attempts in (1, 2)  # the choice may begin with either
     assert stand.accepted()[-1] == 1
+
+
+ERRS = pytest.mark.parametrize(
+    "script", [plain(FAILS, b"500 Internal Server Error"), streamed(FAILS)], ids=["status", "error event"]
+)
+
+
+@ERRS
+def test_an_error_is_held_against_a_backend_where_another_answers_the_same_request(stand: Stand, script: Script) -> None:
+    deployment = stand.deployment("main", script, streamed(EVENT), connections=100)
+    sick, sound = (member.backend for member in deployment.members)
+    while stand.accepted()[0] < STRIKES:
+        assert isinstance(stand.ask(is_constrained=True)[1], bytes)
+    assert board.view(sick).state == "ejected"
+    assert board.view(sound).state != "ejected"
+
+
+@ERRS
+@pytest.mark.parametrize("is_constrained", [True, False])
+def test_a_request_that_every_backend_stumbles_over_takes_none_of_them_out(
+    stand: Stand, script: Script, is_constrained: bool
+) -> None:
+    """Some schemas and regexes make vLLM answer 500: one tenant could else take a deployment from all others."""
+    deployment = stand.deployment("main", script, script, connections=2 * STRIKES)
+    for _ in range(2 * STRIKES):
+        call, error = stand.ask(is_constrained=is_constrained)
+        assert isinstance(error, UpstreamUnavailable)
+        assert call.attempts == 2
+    assert {board.view(member.backend).state for member in deployment.members} == {"unknown"}
+
+
+@ERRS
+@pytest.mark.parametrize("is_constrained", [True, False])
+def test_where_there_is_nobody_else_to_ask_an_error_is_the_backends_unless_the_request_binds_its_answer(
+    stand: Stand, script: Script, is_constrained: bool
+) -> None:
+    deployment = stand.deployment("main", script, connections=STRIKES)
+    for _ in range(STRIKES):
+        assert isinstance(stand.ask(is_constrained=is_constrained)[1], UpstreamUnavailable)
+    assert board.view(deployment.members[0].backend).state == ("unknown" if is_constrained else "ejected")
 
 
 @pytest.mark.parametrize("script", [silent, half], ids=["no head", "half an answer"])
