@@ -20,7 +20,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 SCREENSHOTS = os.environ.get("SEKISHO_SCREENSHOTS")  # a folder, for eyes
 WIDE, PHONE, HEIGHT = 1280, 390, 900
 PATIENCE_MS = 60_000
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# Asked in one go: each question passes through three processes. Without axe, `violations` is null.
+LOOK = """async (options) => ({
+  path: location.pathname,
+  over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  violations: 'axe' in window ? (await axe.run(document, options)).violations : null,
+})"""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 # Of these, what theme and width alone can break on a page that has kept all of them.
 RULES_OF_LOOKS = ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "target-size"]
@@ -83,20 +88,22 @@ class Window:
 
     def faults(self, rules: list[str] = RULES) -> list[str]:
         """What hangs over the edge, what axe finds, what the console said: of this page."""
-        where = f"{self.path} {self._name}"
         if SCREENSHOTS:
             name = re.sub(r"[^a-z0-9]+", "-", f"{self.path}{self._name}").strip("-")
             self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
-        over = self.page.evaluate(OVERFLOW)
-        found = [f"{over} px too wide"] if over > 0 else []
-        if not self.page.evaluate("'axe' in window"):
-            self.page.evaluate(Axe().axe_script)
         options = {"runOnly": rules, "resultTypes": ["violations"]}
-        for item in self.page.evaluate("(options) => axe.run(document, options)", options)["violations"]:
+        seen = self.page.evaluate(LOOK, options)
+        if seen["violations"] is None:
+            axe = Axe().axe_script
+            self.page.evaluate(axe)
+            self.page.add_init_script(axe)  # so the next pages bring it along, and the browser compiles it only once
+            seen = self.page.evaluate(LOOK, options)
+        found = [f"{seen['over']} px too wide"] if seen["over"] > 0 else []
+        for item in seen["violations"]:
             found += [f"{item['id']}: {node['html'][:200]} {node['failureSummary']}" for node in item["nodes"]]
         found += self.complaints
         self.complaints.clear()
-        return [f"{where}: {text}" for text in found]
+        return [f"{seen['path']} {self._name}: {text}" for text in found]
 
 
 @contextmanager

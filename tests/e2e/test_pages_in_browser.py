@@ -138,6 +138,7 @@ def test_every_page_is_sound(window: Open, acme: Tenant, operator: User, languag
     with transaction.atomic():
         TOTP.activate(operator, generate_totp_secret())
     RecoveryCodes.activate(operator)
+    looks = list(zip(ways, (RULES, RULES_OF_LOOKS), strict=True))
     opened, faults = 0, []
     for place in places():
         if place.access in ("public", "internal") or "GET" not in place.methods or place.name in OF_OTHERS:
@@ -147,9 +148,10 @@ def test_every_page_is_sound(window: Open, acme: Tenant, operator: User, languag
         if "<!doctype html>" not in seen.open(place.url(things)):
             continue  # a part of a page
         assert seen.page.evaluate("document.documentElement.lang") == language
-        for (theme, width), rules in zip(ways, (RULES, RULES_OF_LOOKS), strict=True):
+        for (theme, width), rules in looks:
             seen.turn(theme, width)
             faults += seen.faults(rules)
+        looks.reverse()  # the next page comes as this one is left: a turn that changes nothing costs nothing
         opened += 1
     assert not faults, "\n".join(faults)
     assert opened > 60
@@ -201,10 +203,11 @@ OF_OTHERS = {"mfa_remove_webauthn", "factor_name"}  # the furnished passkey is n
 
 def test_a_page_that_is_not_sound_is_found_out(window: Open) -> None:
     seen = window()
-    seen.open("/sign-in/")
-    seen.page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\">')")
-    with pytest.raises(AssertionError, match="image-alt"):
-        seen.assert_sound()
+    for _ in range(2):  # axe is given to the first page, and comes with the next
+        seen.open("/sign-in/")
+        seen.page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\">')")
+        with pytest.raises(AssertionError, match="image-alt"):
+            seen.assert_sound()
 
 
 def press(seen: Window, selector: str) -> None:
