@@ -17,7 +17,7 @@ from gateway.exceptions import InvalidApiKey, Overloaded
 from gateway.principal import Principal
 from usage.store import StoreUnavailable
 
-_BEARER: Final = re.compile(r"[Bb]earer ([\x21-\x7e]{1,600})", re.ASCII)
+_BEARER: Final = re.compile(r"(?i:bearer) ([\x21-\x7e]{1,600})", re.ASCII)
 
 
 class ApiKeyAuthentication(BaseAuthentication):

@@ -199,6 +199,13 @@ def test_every_invalid_key_gets_the_same_401(stand: Stand) -> None:
     }
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_schemes_case_says_nothing(stand: Stand, scheme: str) -> None:
+    """RFC 9110, 11.1."""
+    headers = {"Authorization": f"{scheme} {stand.secret}"}
+    assert requests.get(f"{stand.gateway.url}/v1/models", headers=headers, timeout=30).status_code == 200
+
+
 def test_scope_is_asked_before_the_body_is_read(stand: Stand) -> None:
     _key, secret = stand.issue(name="models-only", scopes=["models"])
     stand.until(lambda: stand.get("/v1/models", secret=secret).status_code == 200, "the key did not arrive")
