@@ -17,11 +17,13 @@ from portal.settings import env  # noqa: E402
 # Files in memory, where there are such: never on a slow disk, or a full one.
 memory = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 - what is made there is open to this user alone
 
-# Read by prometheus_client when it is imported: one file a worker, summed by /metrics.
-has_own_metrics = "PROMETHEUS_MULTIPROC_DIR" not in os.environ and memory is not None
-if has_own_metrics:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="sekisho-metrics-", dir=memory)
-metrics = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(env.home() / "metrics")))
+# Read by prometheus_client when it is imported: one file a worker, summed by /metrics. Of a folder that is made here the prefix
+# tells: a reload reads this anew, and finds it named already.
+made_here = "sekisho-metrics-"
+if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    folder = tempfile.mkdtemp(prefix=made_here, dir=memory) if memory else str(env.home() / "metrics")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+metrics = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 
 # REST framework loads PostgreSQL's fields, and psycopg with them, where they are to be found: 6 MB that no gateway uses.
 sys.modules.setdefault("django.contrib.postgres", None)  # type: ignore[arg-type]  # None: as if it were not there
@@ -72,7 +74,7 @@ def on_starting(server: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    if has_own_metrics:
+    if metrics.parent == memory and metrics.name.startswith(made_here):
         shutil.rmtree(metrics, ignore_errors=True)
 
 
