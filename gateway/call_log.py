@@ -15,34 +15,39 @@ from typing import Any, Final, cast
 import orjson
 import structlog
 
+PENDING_MOST_BYTES: Final = 1024 * 1024  # some 2,000 lines: of calls that end together, more than a pipe holds
+WRITE_S: Final = 0.2
+
 
 class _Output:
     """Standard output, which no call depends on, nor waits for. Lines that it does not take, as its disk is full, or whoever
-    reads them is gone or stands still, are counted, and their number is told once it takes some again."""
+    reads them is gone or stands still, are pending; those that are too many are counted, and their number is told later."""
 
     def __init__(self) -> None:
         self._lost = 0
-        self._rest = b""  # of what it took a part of
+        self._pending = bytearray()
 
     def write(self, line: bytes) -> None:
         """Whole lines."""
         if self._lost:
             line = as_json(None, "error", {"event": "log_lines_lost", "count": self._lost}) + b"\n" + line
-        data = self._rest + line
-        output: Any = sys.stdout.buffer
-        try:
-            taken = getattr(output, "raw", output).write(data) or 0  # None: it would have to wait
-        except OSError:
-            taken = 0
-        if taken <= len(self._rest):
-            self._rest = self._rest[taken:]
+        if len(self._pending) + len(line) > PENDING_MOST_BYTES:
+            self.flush()
+        if len(self._pending) + len(line) > PENDING_MOST_BYTES:
             self._lost += 1
-        else:
-            self._rest = data[taken:]
-            self._lost = 0
+            return
+        self._lost = 0
+        self._pending += line
+        self.flush()
 
     def flush(self) -> None:
-        """Structlog asks for it."""
+        """As much as it takes."""
+        if not self._pending:
+            return
+        output: Any = sys.stdout.buffer
+        with suppress(OSError):
+            taken = getattr(output, "raw", output).write(self._pending)
+            del self._pending[: taken or 0]  # None: it would have to wait
 
     def never_wait(self) -> None:
         """A pipe or a socket whose reader stands still would hold up every call. From now on nobody who writes to it waits."""
@@ -61,6 +66,18 @@ def note(line: dict[str, Any]) -> None:
         return
     line["event"] = "call"
     _output.write(as_json(None, "info", line) + b"\n")
+
+
+def flush() -> None:
+    """What is pending, as much of it as is taken."""
+    _output.flush()
+
+
+def keep_writing() -> None:
+    """The body of a greenlet."""
+    while True:
+        time.sleep(WRITE_S)
+        flush()
 
 
 def configure() -> None:

@@ -58,6 +58,7 @@ def start() -> None:
     gevent.spawn(presence.keep_telling, _store, _worker, partial(_presence, spool, begun_s=time.time()))
     metrics.show(metrics.Backends(board.totals))
     gevent.spawn(metrics.keep_writing)
+    gevent.spawn(call_log.keep_writing)
     usable = partial(usable_members, board=board)
     slots.start(settings.REDIS_URL, workers=settings.GATEWAY_WORKERS, queue_max_s=settings.QUEUE_MAX_S, usable=usable)
     gevent.spawn(slots.run)
@@ -137,6 +138,7 @@ def stop() -> None:
     if _settling is not None:
         _settling.stop()
     afterwards.catch_up()
+    call_log.flush()
     with suppress(OSError):
         metrics.write()
 

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import random
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.call_log import as_json, note
+from gateway import call_log
+from gateway.call_log import as_json, flush, note
 
 NOW_NS = 1_795_315_199_999_999_999  # a microsecond before a minute begins, and its last nanosecond
 
@@ -84,8 +86,9 @@ def test_lines_that_are_not_taken_are_counted_and_told_of_once_some_are(
 ) -> None:
     output, room = Output(waits=waits), random.Random(length)
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=output))
+    monkeypatch.setattr(call_log, "PENDING_MOST_BYTES", 4 * (200 + length))
     for number in range(1000):
-        output.room = 1_000_000 if number % 100 < 50 else room.randint(0, 200 + length)
+        output.room = 1_000_000 if number % 100 < 50 else room.randint(0, (100 + length) // 2)
         note({"number": number, "text": "x" * length})
     output.room = 1_000_000
     note({"number": 1000})
@@ -96,6 +99,21 @@ def test_lines_that_are_not_taken_are_counted_and_told_of_once_some_are(
     assert {number for number in range(1000) if 0 < number % 100 < 50} <= set(numbers)
     assert len(numbers) + lost == 1001
     assert lost > 100
+
+
+def test_more_lines_at_once_than_a_pipe_holds_are_all_taken_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of 500 calls that end together."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(reader, "rb") as lines, open(writer, "wb") as output:  # noqa: PTH123 - descriptors, no paths
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=output))
+        for number in range(1000):
+            note({"number": number, "text": "x" * 500})
+        numbers = []
+        while len(numbers) < 1000:
+            flush()
+            numbers.append(orjson.loads(lines.readline())["number"])
+    assert numbers == [*range(1000)]
 
 
 def time_of_a_line() -> str:
