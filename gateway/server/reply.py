@@ -10,6 +10,7 @@ import gevent
 from gunicorn.util import http_date
 
 from gateway.server.turns import give_way
+from gateway.upstream.framing import CHUNK
 from gateway.upstream.receiver import beneath
 
 # In the environ: the watcher of the loop that tells when the client says something. Idle while its request is answered.
@@ -121,7 +122,7 @@ class Reply:
             if not has_gone:
                 raise BrokenPipeError
         head = b"" if self.has_begun else self._begun()
-        data = head + (b"%X\r\n%b\r\n" % (len(item), item) if self._is_chunked else item)
+        data = head + (CHUNK % (len(item), item) if self._is_chunked else item)
         try:
             sent = self._send_now(data)
         except BlockingIOError:

@@ -12,6 +12,7 @@ HEAD_MAX_BYTES: Final = 64 * 1024
 _CHUNK_LINE_MAX_BYTES: Final = 8 * 1024
 _SIZE_MAX_DIGITS: Final = 16
 CHUNK_LINE_USUAL_BYTES: Final = _SIZE_MAX_DIGITS + 2  # at most: a size, and nothing about it
+CHUNK: Final = b"%X\r\n%b\r\n"  # its size, its content; to be filled in where it is sent, without a function more
 _VERSION: Final = b"HTTP/1."
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?:\s.*)?", re.DOTALL)
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from gateway.upstream.framing import CHUNK_LINE_USUAL_BYTES, chunk_bytes, content_bytes
+from gateway.upstream.framing import CHUNK, CHUNK_LINE_USUAL_BYTES, chunk_bytes, content_bytes
 from gateway.upstream.metering import Meter
 from gateway.upstream.sse import BLANK_LINE, USUAL_END, EventRewriter
 
@@ -16,7 +16,7 @@ _END: Final = BLANK_LINE + b"\r\n"  # of an event, and of the chunk
 _END_BYTES: Final = len(_END)
 _BLANK_BYTES: Final = len(BLANK_LINE)
 _USUAL_START: Final = len(b"100\r\n")  # as of all chunks of 256 to 4,095 bytes: most need not be searched
-_CHUNK: Final = b"%X\r\n%b%b" + USUAL_END + b"\r\n"
+_USUAL_CHUNK: Final = CHUNK.replace(b"%b", b"%b%b" + USUAL_END)  # the content: head, rest
 _MORE_BYTES: Final = len(USUAL_END)
 
 
@@ -58,7 +58,7 @@ class Passage:
             if rest is None:
                 return 0.0
             head, send = rewriter.shown_head, self._send
-            if not send(_CHUNK % (len(head) + len(rest) + _MORE_BYTES, head, rest)):
+            if not send(_USUAL_CHUNK % (len(head) + len(rest) + _MORE_BYTES, head, rest)):
                 return 0.0
             self._meter.note_content(read[start:end])
         elif not 0 < size < len(read) or not self._take_several(read):
@@ -80,7 +80,7 @@ class Passage:
                 return False
             events.append(event)
         shown = self._rewriter.usual(events)
-        if not shown or not self._send(b"%X\r\n%b\r\n" % (len(shown), shown)):
+        if not shown or not self._send(CHUNK % (len(shown), shown)):
             return False
         self._meter.note_contents(events)
         return True

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,33 +22,32 @@ def _on_a_full_disk(folder: Path) -> Iterator[processes.Gateway]:
 
 
 @contextmanager
-def _whose_reader_is_gone(folder: Path) -> Iterator[processes.Gateway]:
+def _on_a_pipe(folder: Path, *, has_reader: bool) -> Iterator[processes.Gateway]:
+    """One that takes nothing: its reader is gone, or is there and never reads."""
     log = folder / "gateway.log"
     os.mkfifo(log)
     reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
     with processes.gateway(folder) as running:
+        if has_reader:
+            _fill(log)
+        else:
+            os.close(reader)
+        yield running
+    if has_reader:
         os.close(reader)
-        yield running
 
 
-@contextmanager
-def _whose_reader_stands_still(folder: Path) -> Iterator[processes.Gateway]:
-    log = folder / "gateway.log"
-    os.mkfifo(log)
-    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
-    with processes.gateway(folder) as running:
-        full = os.open(log, os.O_WRONLY | os.O_NONBLOCK)
-        with suppress(BlockingIOError):
-            while os.write(full, bytes(4096)):
-                pass
-        yield running
-        os.close(full)
-    os.close(reader)
+def _fill(pipe: Path) -> None:
+    descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while os.write(descriptor, bytes(4096)):
+            pass
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize(
     "gateway",
-    [_on_a_full_disk, _whose_reader_is_gone, _whose_reader_stands_still],
+    [_on_a_full_disk, partial(_on_a_pipe, has_reader=False), partial(_on_a_pipe, has_reader=True)],
     ids=["full disk", "no reader", "a reader that stands still"],
 )
 def test_a_log_that_takes_no_line_costs_no_call(stand: Stand, tmp_path: Path, gateway: Served) -> None:
