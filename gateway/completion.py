@@ -18,7 +18,7 @@ from gateway.receiving import pace, relayed, whole
 from gateway.routing.affinity import beginning
 from gateway.routing.choice import Facts
 from gateway.routing.road import Road, drawn
-from gateway.upstream.encoding import Bodies, end_user_label, facts_of, is_structured
+from gateway.upstream.encoding import Bodies, end_user_label, facts_of, is_constrained
 from gateway.upstream.metering import CEILING_TOKENS, NO_USAGE, Meter, Usage
 from gateway.upstream.opening import Asked, first_answer
 from gateway.upstream.relay import Relay
@@ -104,7 +104,7 @@ def admitted(call: Call, principal: Principal, request: ChatRequest, road: Road,
     )
     reach, wished = road.reach(), request.max_tokens is not None
     tokens = admit(call, principal, road.alias, reach, upstream, call.prompt, wished=wished)
-    return Asked(road, reach, facts, tokens, fields.get("max_tokens"), request.stream, is_structured(fields), bodies.of)
+    return Asked(road, reach, facts, tokens, fields.get("max_tokens"), request.stream, is_constrained(fields), bodies.of)
 
 
 def prompt_tokens(call: Call, prompt: Prompt, deployment: Deployment, upstream: Upstream) -> int:

@@ -7,6 +7,7 @@ may be a prompt: a problem names a place and what was expected there.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import orjson
@@ -109,6 +110,26 @@ def string(max_chars: int, *, min_chars: int = 0) -> Check:
         words,
         {"type": "string", **({"minLength": min_chars} if min_chars else {}), "maxLength": max_chars},
     )
+
+
+def shallow(max_depth: int) -> Check:
+    """A string that somebody may read as JSON, and would fail on what is nested too deeply. It need not be JSON."""
+
+    def accepts(value: Any) -> bool:
+        return type(value) is str and (value.count("[") + value.count("{") <= max_depth or json_depth(value) <= max_depth)
+
+    return scalar(accepts, f"a string, JSON in it nested at most {max_depth} levels deep", {"type": "string"})
+
+
+def json_depth(text: str) -> int:
+    """The levels of JSON in `text`, whole or not: its brackets outside strings, added up."""
+    brackets = _STRING.sub(b"", text.encode()).translate(_UP_AND_DOWN, _NO_BRACKETS)
+    return max(accumulate(memoryview(brackets).cast("b"), initial=0))
+
+
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_UP_AND_DOWN: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: 1 and -1
+_NO_BRACKETS: Final = bytes(set(range(256)).difference(b"[{]}"))
 
 
 def label(max_chars: int, *, min_chars: int = 0) -> Check:

@@ -20,6 +20,7 @@ from gateway.api.checks import (
     record,
     refined,
     scalar,
+    shallow,
     string,
 )
 
@@ -32,6 +33,7 @@ MAX_CHOICES_LISTED: Final = 1_024
 
 SCHEMA: Final = any_object(SCHEMA_MAX_BYTES)
 FUNCTION_NAME: Final = string(256, min_chars=1)  # OpenAI takes A-Z a-z 0-9 _ -; vLLM any, as tools of MCP servers bear them
+ARGUMENTS: Final = shallow(512)  # vLLM decodes them, and answers 500 from some 990 levels on
 CALL_ID: Final = string(4_096, min_chars=1)  # the client's own in a history: some gateways pack a model's signature into it
 
 # ---- tools
@@ -51,7 +53,7 @@ _NAMED_TOOL: Final = record(
 )
 TOOL_CHOICE: Final = by_type({str: one_of("none", "auto", "required"), dict: _NAMED_TOOL})
 
-CALLED_FUNCTION: Final = record({"name": FUNCTION_NAME, "arguments": TEXT}, required=("name", "arguments"))
+CALLED_FUNCTION: Final = record({"name": FUNCTION_NAME, "arguments": ARGUMENTS}, required=("name", "arguments"))
 # Only functions: on a custom tool's call vLLM looks for the function and fails.
 TOOL_CALLS: Final = list_of(
     record(

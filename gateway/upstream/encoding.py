@@ -69,10 +69,9 @@ def _label(purpose: str, tenant_id: str, text: str) -> str:
     return urlsafe_b64encode(hmac.new(settings.SALT_KEY.encode(), message, sha256).digest()).rstrip(b"=").decode()
 
 
-def is_structured(fields: dict[str, Any]) -> bool:
-    """Does it bind the form of its answer, or bring calls of tools? vLLM compiles the one and decodes the other, and answers
-    500 to what it stumbles over."""
-    return not _CONSTRAINTS.isdisjoint(fields) or any("tool_calls" in message for message in fields["messages"])
+def is_constrained(fields: dict[str, Any]) -> bool:
+    """Does it bind the form of its answer? vLLM compiles that for it alone, and answers 500 to what it stumbles over."""
+    return not _CONSTRAINTS.isdisjoint(fields)
 
 
 def facts_of(messages: list[dict[str, Any]]) -> dict[str, int]:

@@ -13,8 +13,8 @@ class UpstreamError(Exception):
     """A backend did not answer as it should have."""
 
     ending: ClassVar[str] = "garbage"
-    # Does it say no more than that something went wrong? It may be the request then: vLLM answers 500 to some schemas, regexes
-    # and arguments of tools. Only another backend's answer tells whose fault it is.
+    # Does it say no more than that something went wrong? It may be the request then: vLLM answers 500 to some schemas and
+    # regexes. Only another backend's answer tells whose fault it is.
     is_ambiguous: ClassVar[bool] = False
 
 

@@ -44,7 +44,7 @@ T = TypeVar("T")
 class Asked:
     """What is asked, wherever it is answered. tokens: what it may use in all. max_tokens: of one choice; None: not said.
 
-    reach: of the road. body_for: the request as a deployment gets it. is_structured: may vLLM stumble over it?
+    reach: of the road. body_for: the request as a deployment gets it. is_constrained: is the form of its answer bound?
     """
 
     road: Road
@@ -53,7 +53,7 @@ class Asked:
     tokens: int
     max_tokens: int | None
     streams: bool
-    is_structured: bool
+    is_constrained: bool
     body_for: Callable[[Deployment], bytes] = field(repr=False)
 
     def fits(self, deployment: Deployment) -> bool:
@@ -177,7 +177,7 @@ def _attempts_at(call: Call, deployment: Deployment, asked: Asked) -> Generator[
         slot.release()
         return _departure(call) if isinstance(error, ClientLeft) else error
     slot.release()
-    if len(suspects) == 1 and not asked.is_structured:  # there was nobody else to ask, or nobody else could say
+    if len(suspects) == 1 and not asked.is_constrained:  # there was nobody else to ask, or nobody else could say
         suspects[0].blame()
     return _gateway_error(call, failures)
 

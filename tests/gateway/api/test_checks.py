@@ -12,6 +12,7 @@ from gateway.api.checks import (
     by_type,
     depth_problem,
     integer,
+    json_depth,
     label,
     list_of,
     mapping_of,
@@ -19,6 +20,7 @@ from gateway.api.checks import (
     number_above,
     one_of,
     record,
+    shallow,
     string,
 )
 
@@ -36,6 +38,7 @@ NAME = string(3, min_chars=1)
         (label(3), ["", "abc"], ["a\0", "abcd", 1]),
         (one_of("a", "b"), ["a"], ["c", "", ["a"], {}, 1]),
         (mapping_of(NAME, integer(0), 2), [{}, {"a": 1}], [[], {"": 1}, {"a": -1}, {"a": 1, "b": 1, "c": 1}]),
+        (shallow(2), ["", "no JSON", '{"a":[1]}', "[[" + "]]", '{"a":"[[["}', "[],[],[]"], ["[[[", '{"a":[{', None, {}]),
         (any_object(10), [{}, {"a": 1}], [[], "x", {"a": "x" * 10}, {"a": 2**64}]),
     ],
 )
@@ -97,3 +100,32 @@ def test_depth_is_bounded() -> None:
     assert depth_problem({"a": [{"b": 1}]}, max_depth=3) is None
     assert depth_problem({"a": [{"b": [1]}]}, max_depth=3) == "must not be nested deeper than 3 levels."
     assert depth_problem("a text", max_depth=0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("", 0),
+        ("7", 0),
+        ('{"a":[1,{"b":[]}],"c":[]}', 4),
+        ("[" * 5_000, 5_000),
+        (r'["a \"[[[[ b", "\\", [2]]', 2),
+        ('["[[[[ unended', 1),
+        ('["\n[[[[\n"]', 1),
+        ('["日本[[語", ["本"]]', 2),
+        ("]]][[", 0),
+    ],
+    ids=[
+        "empty",
+        "number",
+        "whole",
+        "unended",
+        "escapes",
+        "unended string",
+        "lines in a string",
+        "not ASCII",
+        "no JSON at all",
+    ],
+)
+def test_depth_of_json_in_a_text_is_told(text: str, depth: int) -> None:
+    assert json_depth(text) == depth

@@ -61,6 +61,12 @@ GOOD: dict[str, list[Any]] = {
             ],
         }
     ],
+    "calls whose arguments hold many brackets": [
+        {
+            "role": "assistant",
+            "tool_calls": [{**CALL, "function": {"name": "f", "arguments": '{"a":' + "[]," * 512 + '"' + "{" * 512}}],
+        }
+    ],
     "calls without content": [{"role": "assistant", "content": None, "tool_calls": [CALL]}],
     "calls with content left out": [{"role": "assistant", "tool_calls": [CALL, CALL]}],
     "content beside no calls": [{"role": "assistant", "content": "x", "tool_calls": []}],
@@ -131,6 +137,10 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "a call of nothing": ({"role": "assistant", "tool_calls": [{"id": "a", "type": "function"}]}, "[0].tool_calls[0].function"),
     "a call with an endless id": ({"role": "assistant", "tool_calls": [{**CALL, "id": "x" * 4_097}]}, "[0].tool_calls[0].id"),
+    "arguments nested without end": (
+        {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": '{"a":' + "[" * 512}}]},
+        "[0].tool_calls[0].function.arguments",
+    ),
     "arguments as an object": (
         {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": {}}}]},
         "[0].tool_calls[0].function.arguments",

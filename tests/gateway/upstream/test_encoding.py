@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream.encoding import facts_of, is_structured
+from gateway.upstream.encoding import facts_of, is_constrained
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://images.example/a.png"}}
 
@@ -28,11 +28,5 @@ def test_media_are_counted_among_parts_of_every_form(content: Any, media: int) -
 
 @pytest.mark.parametrize("name", ["response_format", "structured_outputs", "tools"])
 def test_a_request_that_binds_the_form_of_its_answer_is_known(name: str) -> None:
-    assert is_structured({"messages": [], name: {}})
-    assert not is_structured({"messages": [], "temperature": 1})
-
-
-def test_a_request_that_brings_calls_of_tools_is_known() -> None:
-    assistant = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": "{}"}}]}
-    assert is_structured({"messages": [{"role": "user", "content": "Add."}, assistant]})
-    assert not is_structured({"messages": [{"role": "user", "content": "tool_calls"}]})
+    assert is_constrained({"messages": [], name: {}})
+    assert not is_constrained({"messages": [], "temperature": 1})

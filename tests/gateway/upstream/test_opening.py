@@ -144,12 +144,12 @@ class Stand:
         receive: Callable[[Attempt, Answers], bytes] = first_event,
         call: Call | None = None,
         prompt_tokens: int = 10,
-        is_structured: bool = False,
+        is_constrained: bool = False,
     ) -> tuple[Call, bytes | GatewayError]:
         call = call or Call(client_request_id=None, max_s=PATIENCE_S, record=lambda *_: None)
         road = Road(Platform(self.deployments), alias or Alias("general", "main", 0), self.deployments[name])
         facts = Facts(tenant_id="t", request_id=call.request_id, prompt_tokens=prompt_tokens)
-        asked = Asked(road, road.reach(), facts, 100, None, receive is first_event, is_structured, self._body_for)
+        asked = Asked(road, road.reach(), facts, 100, None, receive is first_event, is_constrained, self._body_for)
         try:
             answer: bytes | GatewayError = first_answer(call, asked, receive=receive)
         except GatewayError as error:
@@ -228,34 +228,34 @@ def test_an_error_is_held_against_a_backend_where_another_answers_the_same_reque
     deployment = stand.deployment("main", script, streamed(EVENT), connections=100)
     sick, sound = (member.backend for member in deployment.members)
     while stand.accepted()[0] < STRIKES:
-        assert isinstance(stand.ask(is_structured=True)[1], bytes)
+        assert isinstance(stand.ask(is_constrained=True)[1], bytes)
     assert board.view(sick).state == "ejected"
     assert board.view(sound).state != "ejected"
 
 
 @ERRS
-@pytest.mark.parametrize("is_structured", [True, False])
+@pytest.mark.parametrize("is_constrained", [True, False])
 def test_a_request_that_every_backend_stumbles_over_takes_none_of_them_out(
-    stand: Stand, script: Script, is_structured: bool
+    stand: Stand, script: Script, is_constrained: bool
 ) -> None:
     """Some schemas and regexes make vLLM answer 500: one tenant could else take a deployment from all others."""
     deployment = stand.deployment("main", script, script, connections=2 * STRIKES)
     for _ in range(2 * STRIKES):
-        call, error = stand.ask(is_structured=is_structured)
+        call, error = stand.ask(is_constrained=is_constrained)
         assert isinstance(error, UpstreamUnavailable)
         assert call.attempts == 2
     assert {board.view(member.backend).state for member in deployment.members} == {"unknown"}
 
 
 @ERRS
-@pytest.mark.parametrize("is_structured", [True, False])
+@pytest.mark.parametrize("is_constrained", [True, False])
 def test_where_there_is_nobody_else_to_ask_an_error_is_the_backends_unless_the_request_binds_its_answer(
-    stand: Stand, script: Script, is_structured: bool
+    stand: Stand, script: Script, is_constrained: bool
 ) -> None:
     deployment = stand.deployment("main", script, connections=STRIKES)
     for _ in range(STRIKES):
-        assert isinstance(stand.ask(is_structured=is_structured)[1], UpstreamUnavailable)
-    assert board.view(deployment.members[0].backend).state == ("unknown" if is_structured else "ejected")
+        assert isinstance(stand.ask(is_constrained=is_constrained)[1], UpstreamUnavailable)
+    assert board.view(deployment.members[0].backend).state == ("unknown" if is_constrained else "ejected")
 
 
 @pytest.mark.parametrize("script", [silent, half], ids=["no head", "half an answer"])
