@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from select import PIPE_BUF
 from typing import Any, Final, cast
 
 import orjson
@@ -41,13 +42,22 @@ class _Output:
         self.flush()
 
     def flush(self) -> None:
-        """As much as it takes."""
-        if not self._pending:
-            return
+        """As much as it takes. Of what goes at once a pipe takes all or nothing: workers that share it tear no line in two."""
         output: Any = sys.stdout.buffer
+        write = getattr(output, "raw", output).write
         with suppress(OSError):
-            taken = getattr(output, "raw", output).write(self._pending)
-            del self._pending[: taken or 0]  # None: it would have to wait
+            while self._pending:
+                part = self._pending if len(self._pending) <= PIPE_BUF else self._first_lines()
+                taken = write(part) or 0  # None: it would have to wait
+                whole = taken == len(part)
+                del self._pending[:taken]
+                if not whole:
+                    return
+
+    def _first_lines(self) -> bytearray:
+        """As many as a pipe takes whole; a line that is longer than that by itself."""
+        ends = self._pending.rfind(b"\n", 0, PIPE_BUF) + 1
+        return self._pending[: ends or self._pending.index(b"\n") + 1]
 
     def never_wait(self) -> None:
         """A pipe or a socket whose reader stands still would hold up every call. From now on nobody who writes to it waits."""

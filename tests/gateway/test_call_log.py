@@ -32,6 +32,19 @@ structlog.get_logger("gateway").error("something", reason="y")
 sys.stderr.write("done")
 """
 
+WORK = """
+import os, sys
+from gateway.call_log import configure, flush, note
+configure()
+for number in range(2000):
+    note({"worker": sys.argv[1], "number": number, "text": "x" * (number % 700)})
+os.write(2, b"the pipe is full, the rest is pending")
+os.close(2)
+sys.stdin.read()
+os.set_blocking(1, True)
+flush()
+"""
+
 
 @pytest.mark.parametrize(
     "now_ns",
@@ -114,6 +127,25 @@ def test_more_lines_at_once_than_a_pipe_holds_are_all_taken_in_time(monkeypatch:
             flush()
             numbers.append(orjson.loads(lines.readline())["number"])
     assert numbers == [*range(1000)]
+
+
+def test_workers_that_share_a_pipe_tear_no_line_of_each_other() -> None:
+    reader, writer = os.pipe()
+    command = [sys.executable, "-c", WORK]
+    pipe = subprocess.PIPE
+    workers = [subprocess.Popen([*command, name], stdin=pipe, stdout=writer, stderr=pipe) for name in ("a", "b")]
+    os.close(writer)
+    for worker in workers:
+        assert worker.stderr
+        assert worker.stderr.read() == b"the pipe is full, the rest is pending"
+    for worker in workers:
+        assert worker.stdin
+        worker.stdin.close()
+    with open(reader, "rb") as output:  # noqa: PTH123 - a descriptor, no path
+        lines = [orjson.loads(line) for line in output]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    for name in ("a", "b"):
+        assert [line["number"] for line in lines if line["worker"] == name] == [*range(2000)]
 
 
 def time_of_a_line() -> str:
