@@ -166,6 +166,8 @@ def labels_of(dimension: Dimension | None, names: Any) -> dict[str, str]:
         given = {name: str(words) for name, words in ENDINGS.items()}
     elif dimension == "stream":
         given = {name: str(words) for name, words in STREAMED.items()}
+    elif dimension == "alias":
+        given = {"": _("Without an alias")}
     elif dimension in KINDS:
         given = {"": _("All the others together")}
     return {name: given.get(name) or name or _("None") for name in names}

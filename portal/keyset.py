@@ -110,7 +110,8 @@ def page_in(request: HttpRequest, shown: Sequence[Shown], named: Callable[[Shown
     """The same of a list that is at hand, whose entries `named` tells from each other."""
     order = (Column("name"),)
     places = {named(entry): number for number, entry in enumerate(shown)}
-    after, before = (places.get((asked(request, name, order) or [""])[0]) for name in PLACES)
+    # An entry may be called "", as calls without an alias are: no place in the URL is another thing than that one.
+    after, before = (places.get(said[0]) if (said := asked(request, name, order)) else None for name in PLACES)
     start = 0 if before is None else max(0, before - ROWS_PER_PAGE)
     start = start if after is None else after + 1
     rows = shown[start : start + ROWS_PER_PAGE]

@@ -91,3 +91,10 @@ def test_a_list_at_hand_is_turned_the_same_way() -> None:
     assert (first.previous, third.next) == ("", "")
     assert list(at(at(third.previous).previous)) == names[:25]
     assert list(at('?after="gone"')) == names[:25]
+
+
+@pytest.mark.parametrize("nameless_at", [0, 1, 2])
+def test_a_list_at_hand_begins_at_its_beginning_where_an_entry_has_no_name(nameless_at: int) -> None:
+    names = ["a", "b"]
+    names.insert(nameless_at, "")
+    assert list(keyset.page_in(RequestFactory().get("/list/"), names, str)) == names

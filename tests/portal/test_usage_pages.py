@@ -100,6 +100,13 @@ def test_filters_groups_and_shares(viewer: Client, acme: Tenant, morning: dateti
     assert rows[-1][2] == "4"
 
 
+def test_calls_that_named_no_alias_have_a_row_and_hide_no_other(viewer: Client, acme: Tenant, morning: datetime) -> None:
+    refused = event(acme, morning, alias="", outcome="refused", error_code="model_not_found", status=404)
+    ledger.post([refused, event(acme, morning), event(acme, morning)])
+    rows = list(table_of(page_of(viewer), "Breakdown"))[1:-1]
+    assert [(row[0], row[2]) for row in rows] == [("general", "2"), ("Without an alias", "1")]
+
+
 def test_two_groups_make_a_row_of_each_pair(viewer: Client, acme: Tenant, morning: datetime) -> None:
     ledger.post([
         event(acme, morning, alias="a"), event(acme, morning, alias="a", stream=False), event(acme, morning, alias="b"),
