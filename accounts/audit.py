@@ -31,6 +31,10 @@ _LOCK: Final = 0x5365_6B69_7368_6F01  # any number, the same in every process: "
 _SECRET_NAME: Final = re.compile(r"secret|credential|password|(?:^|_)text(?:$|_)", re.IGNORECASE)
 
 
+class HoldsKey(ValueError):
+    """A text that people wrote holds an API key, which the trail would keep for good."""
+
+
 class By(TypedDict):
     """Who acts, and through which request. actor None: a command or the system, which names itself in actor_label."""
 
@@ -46,7 +50,8 @@ def record(
     """Append one event inside the caller's transaction: it stands if and only if the act does.
 
     before, after: JSON, or None; secrets are masked by the caller. Raises ValueError for what looks like an unmasked one,
-    and TransactionManagementError outside a transaction. Call it last: from here to the commit all other writers wait.
+    HoldsKey for an API key, and TransactionManagementError outside a transaction. Call it last: from here to the commit all
+    other writers wait.
     """
     actor, label = by["actor"], by.get("actor_label", "")
     if actor is None and not label:
@@ -148,7 +153,7 @@ def _refuse_secrets(value: object, name: str = "") -> None:
     if _SECRET_NAME.search(name) and value not in (None, "", MASK, True, False):
         raise ValueError(f"“{name}” looks like a secret: mask it before it is recorded.")
     if isinstance(value, str) and PATTERN.search(value):
-        raise ValueError(f"“{name}” holds an API key: mask it before it is recorded.")
+        raise HoldsKey(f"“{name}” holds an API key: mask it before it is recorded.")
     if isinstance(value, Mapping):
         for key, item in value.items():
             _refuse_secrets(item, str(key))

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import User
 from gateway.config import encryption
 from gateway.config.backends import KEEP
+from gateway.config.documents import base_url
 from gateway.models import Backend
 from portal.forms.search import Search, search_field
 
@@ -68,6 +69,16 @@ class BackendForm(forms.ModelForm):  # type: ignore[type-arg] # Django's class t
     @property
     def has_credential(self) -> bool:
         return bool(self.instance.credential_ciphertext)
+
+    def clean_url(self) -> str:
+        """Asked here before the model asks the same: its words are English alone."""
+        try:
+            return base_url(self.cleaned_data["url"])
+        except ValueError:
+            told = _(
+                "Give http:// or https://, a host and a port if any; no user, query or space. Such as http://10.0.0.5:8000."
+            )
+            raise ValidationError(told) from None
 
     def clean_credential(self) -> str:
         text: str = self.cleaned_data["credential"]

@@ -1,13 +1,28 @@
 """Designed error pages: what happened, one next step, the request id. They ask neither the database nor the session."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 
+from accounts.audit import HoldsKey
 from portal import context
+
+
+class KeysInTexts:
+    """Middleware: what the audit trail refuses because it holds an API key is told to whoever typed it, in whatever form."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return key_in_text(request) if isinstance(exception, HoldsKey) else None
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -69,6 +84,18 @@ def method_not_allowed(request: HttpRequest, methods: Collection[str]) -> HttpRe
     )
     response["Allow"] = ", ".join(methods)
     return response
+
+
+def key_in_text(request: HttpRequest) -> HttpResponse:
+    return _page(
+        request,
+        status=400,
+        title=_("There is an API key in what you sent"),
+        explanation=_(
+            "Nothing was changed: other people could read the key there. Go back, take it out of the text and send the form "
+            "again. If others may have seen the key already, revoke it."
+        ),
+    )
 
 
 def too_many(request: HttpRequest) -> HttpResponse:

@@ -234,6 +234,7 @@ def test_what_is_no_address_of_a_backend_is_neither_asked_nor_saved(chief: Clien
         page = chief.post("/admin/backends/_new/", fields(url, **button)).content.decode()
         assert "id_url_error" in page
         assert "What the test found" not in page
+        assert "Give http:// or https://" in page
     assert not Backend.objects.exists()
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
-from accounts.models import SecurityRule, Tenant, User
+from accounts.keys import mint
+from accounts.models import AuditEvent, SecurityRule, Tenant, User
 from gateway.config import policies
 from tests.e2e.conftest import BY
 
@@ -43,3 +44,24 @@ def test_a_part_for_who_owes_a_second_factor_has_the_whole_page_asked_for_anew(s
 def test_who_is_signed_in_has_the_words_for_later(signed_in: SignedIn, client: Client, operator: User) -> None:
     assert '<template id="signed-out">' not in client.get("/sign-in/").content.decode()
     assert '<template id="signed-out">' in signed_in(operator).get("/admin/health/").content.decode()
+
+
+def test_a_key_typed_into_a_form_is_told_and_changes_nothing(
+    signed_in: SignedIn, acme: Tenant, acme_admin: User, operator: User
+) -> None:
+    text = mint()
+    reason = {"reason": f"Their key {text} is on the internet."}
+    sent = [
+        (operator, "/admin/tenants/acme/suspend/", reason),
+        (acme_admin, "/account/", {"name": text, "language": "", "theme": "system"}),
+    ]
+    before = AuditEvent.objects.count()
+    for who, path, fields in sent:
+        answer = signed_in(who).post(path, fields)
+        page = answer.content.decode()
+        assert answer.status_code == 400, path
+        assert "There is an API key in what you sent" in page
+        assert text not in page
+    acme.refresh_from_db()
+    assert acme.is_active
+    assert AuditEvent.objects.count() == before
