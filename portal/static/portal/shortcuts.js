@@ -1,4 +1,5 @@
-// The keyboard: `/` to the filter, `g` then a letter to a room (<a data-letter>), `?` for help (<dialog id="help">).
+// The keyboard: `/` to the filter, `g` then a letter to a room (<a data-letter>), `?` for help (<dialog id="help">). And where
+// one is: the open room in sight.
 const CHORD_MS = 1500;
 let wentAt = -Infinity;
 
@@ -23,6 +24,12 @@ document.addEventListener("keydown", (event) => {
     document.getElementById("help")?.showModal();
   }
 });
+
+// Where the rooms or tabs are a row that scrolls, the one that is open is in sight.
+for (const open of document.querySelectorAll(":is(.rooms, .tabs) [aria-current]")) {
+  const row = open.parentElement;
+  row.scrollLeft = open.offsetLeft - row.offsetLeft - (row.clientWidth - open.offsetWidth) / 2;
+}
 
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-opens-help]")) document.getElementById("help").showModal();
