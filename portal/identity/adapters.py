@@ -31,7 +31,7 @@ from portal.views.language import remember
 
 REFUSED: Final = gettext_lazy(
     "This e-mail address and password do not open an account. Check both and try again; "
-    "if you forgot the password, ask an admin of your tenant for a new one."
+    "if you forgot the password, follow the link below."
 )
 TOO_MANY: Final = gettext_lazy("Too many attempts. Wait some minutes, then try again.")
 WRONG_CODE: Final = gettext_lazy("This code is not right. Codes of an app change every 30 seconds: enter the one it shows now.")
