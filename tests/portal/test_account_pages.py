@@ -142,6 +142,13 @@ def test_app_is_set_up_used_at_sign_in_and_taken_off(viewer: Client, acme_viewer
     assert verbs() == ["person.second_factor_added", "person.second_factor_removed"]
 
 
+def test_recovery_codes_stand_on_their_page_one_a_line(viewer: Client) -> None:
+    secret = viewer.get("/account/second-factor/app/").context["form"].secret
+    answer = viewer.post("/account/second-factor/app/", {"code": code_of(secret)}, follow=True)
+    shown = "\n".join(answer.context["unused_codes"])
+    assert f'<code id="recovery-codes">{shown}\n</code>' in answer.content.decode()
+
+
 def test_renewed_recovery_codes_replace_the_old_ones(viewer: Client, acme_viewer: User) -> None:
     secret = viewer.get("/account/second-factor/app/").context["form"].secret
     viewer.post("/account/second-factor/app/", {"code": code_of(secret)})
