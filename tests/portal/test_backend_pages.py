@@ -157,7 +157,7 @@ def test_backends_are_found_and_paged(chief: Client, gpu: Backend) -> None:
 
 
 def test_consequence_of_draining_names_who_is_left(chief: Client, gpu: Backend) -> None:
-    assert "tiny: no other backend takes calls; they are answered with 503." in text_of(chief, "gpu-1/")
+    assert "tiny: no other backend takes calls; they are answered with 502." in text_of(chief, "gpu-1/")
     other = Deployment.objects.create(name="large", served_model="large")
     Deployment.objects.update_or_create(name="tiny", defaults={"fallback": other})
     assert "tiny: no other backend takes calls; they go on to large." in text_of(chief, "gpu-1/")
