@@ -32,8 +32,8 @@ def in_words(name: str) -> str:
 
 @register.filter
 def rule_word(name: str) -> str:
-    """The kind or the action of a rule of a policy."""
-    return str(wording.KINDS.get(name) or wording.ACTIONS_SHORT.get(name) or name)
+    """The kind or the action of a rule of a policy, and where it looks."""
+    return str(wording.KINDS.get(name) or wording.ACTIONS_SHORT.get(name) or wording.SURFACES.get(name) or name)
 
 
 @register.filter

@@ -149,7 +149,8 @@ def test_story_of_a_call(viewer: Client, acme: Tenant, now: datetime) -> None:
     told = text_of(page)
     for words in (
         "429 token_quota_exceeded", "tokens or the money of an hour", "Tokens per day acme 900 100 1,000 No room",
-        "Money per month ci 1 0 5 Counted, not refused", "calm v3 words keywords input.user flag", "and 7 more", "mine", "u-1",
+        "Money per month ci 1 0 5 Counted, not refused", "calm v3 words Keywords Input: user messages Monitor",
+        "and 7 more", "mine", "u-1",
         "Waiting for a place 100 ms", "Until the first token 300 ms", "The answer 600 ms", "1.00 s in all",
     ):  # fmt: skip
         assert words in told, words
