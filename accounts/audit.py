@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from typing import Any, Final, NotRequired, TypedDict, Unpack
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.db.transaction import TransactionManagementError
@@ -31,8 +32,8 @@ _LOCK: Final = 0x5365_6B69_7368_6F01  # any number, the same in every process: "
 _SECRET_NAME: Final = re.compile(r"secret|credential|password|(?:^|_)text(?:$|_)", re.IGNORECASE)
 
 
-class HoldsKey(ValueError):
-    """A text that people wrote holds an API key, which the trail would keep for good."""
+class HoldsKey(BadRequest, ValueError):
+    """A text that people wrote holds an API key, which the trail would keep for good. A page answers it with 400."""
 
 
 class By(TypedDict):

@@ -54,7 +54,6 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "axes.middleware.AxesMiddleware",
-    "portal.views.errors.KeysInTexts",
 ]
 TEMPLATES = [
     {

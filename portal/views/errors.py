@@ -1,9 +1,8 @@
 """Designed error pages: what happened, one next step, the request id. They ask neither the database nor the session."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
@@ -12,25 +11,26 @@ from accounts.audit import HoldsKey
 from portal import context
 
 
-class KeysInTexts:
-    """Middleware: what the audit trail refuses because it holds an API key is told to whoever typed it, in whatever form."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self.get_response(request)
-
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return key_in_text(request) if isinstance(exception, HoldsKey) else None
-
-
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if isinstance(exception, HoldsKey):
+        return _key_in_text(request)
     return _page(
         request,
         status=400,
         title=_("This request could not be read"),
         explanation=_("The address or the data your browser sent is malformed. Go back to the start page and try again."),
+    )
+
+
+def _key_in_text(request: HttpRequest) -> HttpResponse:
+    return _page(
+        request,
+        status=400,
+        title=_("There is an API key in what you sent"),
+        explanation=_(
+            "Nothing was changed: other people could read the key there. Go back, take it out of the text and send the form "
+            "again. If others may have seen the key already, revoke it."
+        ),
     )
 
 
@@ -84,18 +84,6 @@ def method_not_allowed(request: HttpRequest, methods: Collection[str]) -> HttpRe
     )
     response["Allow"] = ", ".join(methods)
     return response
-
-
-def key_in_text(request: HttpRequest) -> HttpResponse:
-    return _page(
-        request,
-        status=400,
-        title=_("There is an API key in what you sent"),
-        explanation=_(
-            "Nothing was changed: other people could read the key there. Go back, take it out of the text and send the form "
-            "again. If others may have seen the key already, revoke it."
-        ),
-    )
 
 
 def too_many(request: HttpRequest) -> HttpResponse:

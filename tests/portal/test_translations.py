@@ -120,6 +120,13 @@ def test_no_text_of_a_template_stands_outside_gettext() -> None:
         assert words - names == set(), path
 
 
+def test_no_tag_of_a_template_spans_lines() -> None:
+    """Django would show it as it stands."""
+    for path in sorted((catalogue.PROJECT / "templates").rglob("*.html")):
+        text = re.sub(r"{%.*?%}|{{.*?}}|{#.*?#}", "", path.read_text())
+        assert re.findall(r"{[{%#]|[}%#]}", text) == [], path
+
+
 def test_japanese_reads_as_japanese() -> None:
     """A translation without one kana or kanji is an oversight, unless it is a product's name."""
     entries = polib.pofile(str(catalogue.LOCALE / "ja" / "LC_MESSAGES" / "django.po"))
