@@ -137,6 +137,13 @@ def test_japanese_reads_as_japanese() -> None:
     }  # fmt: skip
 
 
+def test_figures_and_letters_stand_apart_from_japanese() -> None:
+    entries = polib.pofile(str(catalogue.LOCALE / "ja" / "LC_MESSAGES" / "django.po"))
+    texts = [re.sub(r"%\(\w+\)\w", "%", text) for entry in entries for text in (*entry.msgstr_plural.values(), entry.msgstr)]
+    wide = "[ぁ-ゖァ-ヺー一-鿿]"
+    assert [text for text in texts if re.search(f"[0-9A-Za-z]{wide}|{wide}[0-9A-Za-z]", text)] == []
+
+
 def test_compiled_catalogue_is_what_pages_speak() -> None:
     with translation.override("ja"):
         assert translation.gettext("Sign out") == "サインアウト"
